@@ -1,0 +1,128 @@
+"""The keys that every run has, as dataclasses: the schema of `train`, `optimizer`, `device`, `run` and `logger`.
+
+Free of torch and Hydra: `cli.py` checks what the user typed against these before anything heavy is imported.
+A model's and a data set's own keys are the annotations of their constructors (`registry.py`).
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from genai_cli.rules import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class ConfigError(Exception):
+    """What the user asked for cannot be: exit code 2. One line for each problem, all of them at once."""
+
+    def __init__(self, *problems: str):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Length, rhythm and safety of a run. Periods are in optimizer steps; null turns one off."""
+
+    steps: PositiveInt | None = None  # length of the run; or
+    epochs: PositiveFloat | None = None  # length in passes over the training split
+    batch_size: PositiveInt = 64  # examples a step, over all ranks and micro-batches
+    accumulate: PositiveInt = 1  # micro-batches a step, to save memory
+    log_every: PositiveInt = 100
+    sample_every: PositiveInt | None = 500
+    save_every: PositiveInt | None = 500
+    evaluate_every: PositiveInt | None = None
+    num_samples: PositiveInt = 64  # in a picture of `sample_every`
+    clip_norm: PositiveFloat | None = None  # of the gradient of each group
+    ema: Fraction | None = None  # decay of the moving average of the weights
+    keep: PositiveInt = 2  # newest checkpoints kept, beside the best
+    nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # when a loss or gradient is NaN or infinite
+    nonfinite_limit: PositiveInt = 10  # such steps in a row (or rollbacks in all) before stopping after all
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """One optimizer for every parameter group; `overrides` changes keys for one group."""
+
+    name: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"] = "adam"
+    lr: NonNegativeFloat = 1e-3
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)  # adam, adamw
+    momentum: Fraction = 0.0  # sgd, rmsprop
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: NonNegativeInt = 0
+    final_lr_ratio: Fraction = 0.0  # of `lr`, where linear and cosine schedules end
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)  # group -> keys above
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """Where the run computes."""
+
+    name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    threads: PositiveInt | None = None  # CPU threads of each process; null: torch's choice
+    workers: NonNegativeInt = 2  # loader processes, for data that do not fit in memory
+
+
+@dataclass(frozen=True)
+class LoggerConfig:
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    root: str = "outputs"  # where a run directory is made
+    dir: str | None = None  # or exactly this one; an unfinished run of the same configuration in it goes on
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of a training run, checked: what `commands/train.py` is given and `config.yaml` holds."""
+
+    model: dict[str, Any]  # "name" and the model's own keys
+    dataset: dict[str, Any]  # "name" and the data set's own keys
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    seed: NonNegativeInt = 0
+    plugins: tuple[str, ...] = ()  # installed packages whose models and data sets may be named
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """`genai sample`. Other keys are the keyword arguments of the model's own `sample`."""
+
+    run: str  # a run directory, or "latest"
+    num_samples: PositiveInt = 64
+    seed: NonNegativeInt = 0
+    batch_size: PositiveInt = 64
+    checkpoint: str = "last"  # "last", "best" or a step
+    weights: Literal["auto", "ema", "raw"] = "auto"  # auto: the average where the run kept one
+    out: str | None = None  # a folder; null: DIR/samples/seed-N
+    root: str = "outputs"  # where "latest" looks
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """`genai evaluate`."""
+
+    run: str
+    split: Literal["validation", "test"] = "test"
+    seed: NonNegativeInt = 0
+    batch_size: PositiveInt = 256
+    checkpoint: str = "last"
+    weights: Literal["auto", "ema", "raw"] = "auto"
+    root: str = "outputs"
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+
+
+def conf_dir() -> Path:
+    """The packaged copy of `conf/` in an installed wheel, or the checkout's."""
+    here = Path(__file__).resolve().parent
+    packaged = here / "conf"
+    return packaged if packaged.is_dir() else here.parent / "conf"

@@ -1,0 +1,128 @@
+"""What a data set is to the rest of the program: a `Spec`, three splits that never overlap, and batches.
+
+A model is built from the spec alone, so its YAML never repeats `image_size: 28`, and a trained run can be sampled
+where its data are not at hand: the spec travels in the run directory as `spec.json`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from genai_cli.nn.random import RowRandom
+
+SplitName = Literal["train", "validation", "test"]
+
+# The key under which a batch holds the data themselves, by modality.
+DATA_KEYS = {"image": "image", "points": "points", "text": "tokens"}
+
+
+class DataError(Exception):
+    """The data are missing, broken or not what they should be: exit code 3. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one example looks like. All that a model may know of its data before it sees them."""
+
+    modality: str  # a key of DATA_KEYS
+    shape: tuple[int, ...]  # of one example: (C, H, W) image, (D,) points, (T,) tokens
+    value_range: tuple[float, float] | None = None  # of continuous data; None where unbounded
+    classes: tuple[str, ...] = ()  # names of the labels, where a batch has "label"
+    tokenizer: Mapping[str, Any] | None = None  # JSON form (data/tokenizers.py), where the data are tokens
+    vocabulary_size: int | None = None  # where the data are tokens
+
+    @property
+    def key(self) -> str:
+        """The batch key of the data: batch[spec.key] is (B, *shape)."""
+        return DATA_KEYS[self.modality]
+
+    @property
+    def is_tokens(self) -> bool:
+        return self.vocabulary_size is not None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Spec":
+        lists = {name: tuple(record[name]) for name in ("shape", "value_range", "classes") if record.get(name) is not None}
+        return cls(**{**record, **lists})
+
+
+class Batch(dict[str, Tensor]):
+    """Tensors of B examples by name (`image`, `label`, `tokens`, ...), and `random`, numbers for those B rows."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], random: RowRandom):
+        super().__init__(tensors)
+        self.random = random
+
+    @property
+    def size(self) -> int:
+        return self.random.size
+
+
+class Split(ABC):
+    """One part of a data set: a fixed sequence of examples, fetched by position."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def fetch(self, positions: Tensor) -> dict[str, Tensor]:
+        """The examples at `positions` ((B,) int64, CPU), ready for a model: scaled to the spec's range, on its device."""
+
+    @abstractmethod
+    def content_hash(self) -> str:
+        """sha256 of the stored examples, as hex: printed beside every figure measured on this split."""
+
+    def to(self, device: torch.device) -> "Split":
+        """The split with its storage on `device`, where it is small enough to live there; else itself."""
+        return self
+
+    @property
+    def streams(self) -> bool:
+        """Whether `fetch` reads files, so that worker processes should do it ahead of time."""
+        return False
+
+
+class TensorSplit(Split):
+    """Examples held as compact tensors (uint8 pixels, int32 tokens) where the model is; decoded after indexing."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], decode: Callable[[dict[str, Tensor]], dict[str, Tensor]]):
+        self.tensors = dict(tensors)  # each (N, ...)
+        self.decode = decode  # rows as stored -> rows as a model wants them
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def fetch(self, positions: Tensor) -> dict[str, Tensor]:
+        rows = {}
+        for name, tensor in self.tensors.items():
+            rows[name] = tensor.index_select(0, positions.to(tensor.device))
+        return self.decode(rows)
+
+    def to(self, device: torch.device) -> "TensorSplit":
+        return TensorSplit({name: tensor.to(device) for name, tensor in self.tensors.items()}, self.decode)
+
+    def content_hash(self) -> str:
+        import hashlib
+
+        digest = hashlib.sha256()
+        for name in sorted(self.tensors):
+            digest.update(self.tensors[name].cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+class Dataset(ABC):
+    """A named data set. The constructor's keyword arguments are its YAML; `load` reads a split when it is asked for."""
+
+    modality: ClassVar[str]
+    spec: Spec
+
+    @abstractmethod
+    def load(self, split: SplitName) -> Split:
+        """Read one split. Raises DataError, naming what to put where, if the files are not there or not whole."""

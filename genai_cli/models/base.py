@@ -1,0 +1,89 @@
+"""What a generative model is to the engine: a module that knows its losses, its optimizer steps and how to sample.
+
+The engine owns the loop; the model owns the program of one optimizer step, written as the paper's algorithm box.
+A model with one objective writes `loss` and `sample` and nothing else.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.nn.random import RowRandom
+
+Metrics = dict[str, Tensor]
+LossFunction = Callable[[Batch], tuple[Tensor, Metrics]]
+
+
+class Step(Protocol):
+    """What `train_step` is given: the mechanics of one optimizer step, written once in `engine/step.py`."""
+
+    number: int  # steps already taken
+
+    def minimize(self, group: str, loss: LossFunction, *, batch: int = 0) -> None:
+        """One optimizer update of parameter group `group` on `loss`.
+
+        `loss(batch)` returns a scalar, the mean over the examples it is given, and metrics (scalars) to log under the
+        group's name. It runs once a micro-batch. `batch` picks one of the `batches_per_step` batches of this step.
+        """
+        ...
+
+
+class GenerativeModel(nn.Module, ABC):
+    """Base of all models. A final class: `def __init__(self, spec, *, option: Type = default, ...)`.
+
+    The annotations of the constructor are the schema of the model's YAML, and those of `sample`'s keyword-only
+    arguments the schema of `genai sample`: both are read without importing the file (`registry.py`), so they are
+    written with the names of `rules.py`, builtins and `Literal`.
+    """
+
+    modalities: ClassVar[tuple[str, ...]]  # of data it can be trained on: "image", "points", "text"
+    rules: ClassVar[dict[str, str]] = {}  # "width % heads == 0": "width must be divisible by heads"
+    tiny: ClassVar[dict[str, Any]] = {}  # options of the smallest instance that is still all of the model; for tests
+    monitor: ClassVar[str | None] = None  # the key of `evaluate` whose lowest mean marks the best checkpoint
+    batches_per_step: int = 1  # how many batches one step draws
+
+    def __init__(self, spec: Spec):
+        super().__init__()
+        self.spec = spec
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """The objective, a mean over the batch, and metrics to log. Draws random numbers from `batch.random` only."""
+        raise TypeError(f"{type(self).__name__} defines neither `loss` nor `train_step`")
+
+    def train_step(self, step: Step) -> None:
+        """One optimizer step. Several players call `step.minimize` several times."""
+        step.minimize("model", self.loss)
+
+    @abstractmethod
+    def sample(self, random: RowRandom) -> Tensor:
+        """`random.size` new examples, (B, *spec.shape), in the spec's value range.
+
+        Row i depends on row i of `random` alone. Options are keyword-only arguments.
+        """
+
+    def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
+        """The players: a partition of the parameters, each group with an optimizer of its own."""
+        return {"model": self.parameters()}
+
+    def ema_parameters(self) -> Iterable[Parameter]:
+        """What is averaged when `train.ema` is set: what `sample` uses."""
+        return self.parameters()
+
+    def evaluate(self, batch: Batch) -> Metrics:
+        """Held-out quantities of each example, (B,) each, such as {"nll": nats}. Empty if the model has none."""
+        return {}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """More to look at beside the samples: name -> (B', *spec.shape), such as data above their reconstructions."""
+        return {}
+
+    def baselines(self, train: Tensor, test: Tensor) -> dict[str, float]:
+        """What a simple known method of the same size scores: name of an `evaluate` key + suffix -> its value.
+
+        `train` and `test` are (N, *spec.shape). Printed beside the model's own figures.
+        """
+        return {}

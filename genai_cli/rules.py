@@ -1,0 +1,28 @@
+"""The types that a configuration key may have, with the rule that its value must obey.
+
+A constructor's annotations are its schema: `latent_dim: PositiveInt = 100` is all that it takes for
+`model.latent_dim=0` to be refused in words, before torch is imported (see `registry.py`).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on one value, and the words for it: "must be {words}"."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+PositiveInt = Annotated[int, Rule("at least 1", lambda value: value >= 1)]
+NonNegativeInt = Annotated[int, Rule("at least 0", lambda value: value >= 0)]
+PositiveFloat = Annotated[float, Rule("above 0", lambda value: 0 < value < math.inf)]
+NonNegativeFloat = Annotated[float, Rule("at least 0", lambda value: 0 <= value < math.inf)]
+FiniteFloat = Annotated[float, Rule("a finite number", math.isfinite)]
+# A share that may be zero but not all: a dropout rate, a moment's decay.
+Fraction = Annotated[float, Rule("at least 0 and below 1", lambda value: 0 <= value < 1)]
+Probability = Annotated[float, Rule("between 0 and 1", lambda value: 0 <= value <= 1)]
