@@ -1,0 +1,146 @@
+"""Which examples a step sees: a function of (seed, step), so that a resumed run needs no loader state.
+
+The training split is an endless stream of permutations, epoch after epoch; step s takes the next `batch_size` positions of it,
+across the border of an epoch if need be. Every example is seen exactly once an epoch, whatever the number of ranks,
+micro-batches or worker processes.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from genai_cli.data.base import Split
+from genai_cli.nn.random import mix
+
+_ORDER = 1  # tag of this use of the seed
+
+
+class Order:
+    """The stream of positions of a split of `length` examples."""
+
+    def __init__(self, length: int, *, seed: int):
+        self.length = length
+        self.seed = seed
+        self._epoch = -1
+        self._permutation = torch.empty(0, dtype=torch.int64)
+
+    def positions(self, start: int, stop: int) -> Tensor:
+        """(stop - start,) int64: the stream from `start` to `stop`."""
+        parts = []
+        while start < stop:
+            epoch, offset = divmod(start, self.length)
+            taken = min(stop - start, self.length - offset)
+            parts.append(self._permuted(epoch)[offset : offset + taken])
+            start += taken
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _permuted(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(mix(self.seed, _ORDER, epoch))
+            self._permutation = torch.randperm(self.length, generator=generator)
+            self._epoch = epoch
+        return self._permutation
+
+
+class Batches:
+    """The rows of every batch that this rank works on, in micro-batches.
+
+    `rank_rows` of the `batch_size` rows of a batch are this rank's; micro-batch m of them is rows
+    `start(m)` to `start(m) + micro_size` of the global batch.
+    """
+
+    def __init__(
+        self, split: Split, *, seed: int, batch_size: int, accumulate: int = 1, batches_per_step: int = 1,
+        rank: int = 0, world_size: int = 1, workers: int = 0, device: torch.device | str = "cpu",
+    ):  # fmt: skip
+        self.split = split
+        self.order = Order(len(split), seed=seed)
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.batches_per_step = batches_per_step
+        self.micro_size = batch_size // (world_size * accumulate)
+        self.first_row = rank * accumulate * self.micro_size
+        self.workers = workers
+        self.device = torch.device(device)
+        self._stream: Iterator[dict[str, Tensor]] | None = None
+        self._next_in_stream = (-1, -1, -1)
+
+    def start(self, micro: int) -> int:
+        return self.first_row + micro * self.micro_size
+
+    def fetch(self, step: int, batch: int, micro: int) -> dict[str, Tensor]:
+        """Micro-batch `micro` of the `batch`-th batch of `step`, on the device."""
+        if self.split.streams:
+            return self._fetch_ahead((step, batch, micro))
+        return self.split.fetch(self._positions(step, batch, micro))
+
+    def _positions(self, step: int, batch: int, micro: int) -> Tensor:
+        base = (step * self.batches_per_step + batch) * self.batch_size + self.start(micro)
+        return self.order.positions(base, base + self.micro_size)
+
+    def _fetch_ahead(self, place: tuple[int, int, int]) -> dict[str, Tensor]:
+        """The same rows, read ahead by worker processes; a jump (a resume, a rollback) restarts them."""
+        if place != self._next_in_stream or self._stream is None:
+            self._stream = iter(self._loader(place))
+        rows = next(self._stream)
+        self._next_in_stream = self._after(place)
+        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in rows.items()}
+
+    def _after(self, place: tuple[int, int, int]) -> tuple[int, int, int]:
+        step, batch, micro = place
+        if micro + 1 < self.accumulate:
+            return step, batch, micro + 1
+        if batch + 1 < self.batches_per_step:
+            return step, batch + 1, 0
+        return step + 1, 0, 0
+
+    def _loader(self, place: tuple[int, int, int]) -> DataLoader:
+        return DataLoader(
+            _Reader(self.split),
+            batch_sampler=_Places(self, place),
+            num_workers=self.workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_ignore_signals,
+            pin_memory=self.device.type == "cuda",
+        )
+
+
+class _Places:
+    """The positions of every micro-batch from a place on, for a DataLoader's workers."""
+
+    def __init__(self, batches: Batches, place: tuple[int, int, int]):
+        self.batches = batches
+        self.place = place
+
+    def __iter__(self) -> Iterator[list[int]]:
+        place = self.place
+        while True:
+            yield self.batches._positions(*place).tolist()
+            place = self.batches._after(place)
+
+
+class _Reader:
+    """A split in the form in which a DataLoader asks for it: a whole batch of positions at once."""
+
+    def __init__(self, split: Split):
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitems__(self, positions: list[int]) -> dict[str, Tensor]:
+        return self.split.fetch(torch.tensor(positions))
+
+
+def _as_it_is(rows: dict[str, Tensor]) -> dict[str, Tensor]:
+    return rows
+
+
+def _ignore_signals(worker: int) -> None:
+    """The parent decides when to stop: a worker that dies of the terminal's Ctrl-C would take the save with it."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

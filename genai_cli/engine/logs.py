@@ -1,0 +1,145 @@
+"""Where a run's numbers and pictures go: `metrics.jsonl`, TensorBoard and the terminal.
+
+A log that cannot be written costs one warning, never the training. What a killed run had logged past its newest
+checkpoint is cut off when it resumes, so that no step appears twice.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Sheet = Tensor | str  # (3, H, W) uint8, or text
+
+
+def _harmless(write: Callable[..., None]) -> Callable[..., None]:
+    """Turn the first OSError of a log into a warning and later ones into nothing."""
+
+    @wraps(write)
+    def guarded(log: "RunLog", *arguments: Any, **options: Any) -> None:
+        if not log.written:
+            return
+        try:
+            write(log, *arguments, **options)
+        except OSError as error:
+            if not log.warned:
+                print(f"warning: the logs cannot be written ({error}); training goes on without them", file=sys.stderr)
+            log.warned = True
+
+    return guarded
+
+
+class RunLog:
+    """The log of one run directory, from `first_step` on. Where it is not `written` (ranks past the first), all is silent."""
+
+    def __init__(self, folder: Path, *, first_step: int, tensorboard: bool, written: bool = True):
+        self.folder = folder
+        self.first_step = first_step
+        self.written = written
+        self.warned = False
+        self._with_tensorboard = tensorboard
+        self._writer: Any = None
+        if written:
+            self._cut(folder / "metrics.jsonl")
+
+    @_harmless
+    def numbers(self, step: int, values: dict[str, float]) -> None:
+        """One line of metrics.jsonl and one point on each curve."""
+        record = {"step": step, **{key: _json_number(value) for key, value in values.items()}}
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        if self._tensorboard():
+            for key, value in values.items():
+                self._writer.add_scalar(key, value, step)
+            self._writer.flush()
+
+    @_harmless
+    def sheet(self, step: int, name: str, sheet: Sheet) -> None:
+        """A picture or a text: a file of `samples/` and a card in TensorBoard."""
+        folder = self.folder / "samples"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"step-{step:08d}{'' if name == 'samples' else '-' + name}"
+        if isinstance(sheet, str):
+            path.with_suffix(".txt").write_text(sheet, encoding="utf-8")
+        else:
+            from PIL import Image
+
+            Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy()).save(path.with_suffix(".png"))
+        if self._tensorboard():
+            if isinstance(sheet, str):
+                self._writer.add_text(name, _as_markdown(sheet), step)
+            else:
+                self._writer.add_image(name, sheet, step)
+            self._writer.flush()
+
+    @_harmless
+    def hyperparameters(self, parameters: dict[str, Any], metrics: dict[str, float]) -> None:
+        """The HParams tab: once, at the end."""
+        if self._tensorboard():
+            self._writer.add_hparams(parameters, metrics, run_name=".")
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _tensorboard(self) -> bool:
+        """Open the writer at its first use: its import would delay the first step."""
+        if self._with_tensorboard and self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.first_step + 1)
+        return self._with_tensorboard
+
+    def _cut(self, path: Path) -> None:
+        """Drop the lines of steps after `first_step`, and a last line that a kill tore."""
+        if not path.is_file():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= self.first_step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue
+        path.write_text("".join(kept), encoding="utf-8")
+
+
+def last_metrics(folder: Path) -> dict[str, float]:
+    """The newest value of every metric in `folder/metrics.jsonl`."""
+    values: dict[str, float] = {}
+    path = folder / "metrics.jsonl"
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                values.update(json.loads(line))
+            except ValueError:
+                continue
+    return values
+
+
+def _json_number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _as_markdown(text: str) -> str:
+    """`text` as TensorBoard should show it: each line indented, so that nothing in it is markup."""
+    return "\n".join("    " + line for line in text.splitlines())
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"model": {"name": "gan"}} -> {"model.name": "gan"}, with values that HParams takes."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float | str | torch.Tensor):
+            flat[prefix + key] = value
+        else:
+            flat[prefix + key] = str(value)
+    return flat

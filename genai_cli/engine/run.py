@@ -1,0 +1,90 @@
+"""The run directory: made once, held by one process at a time, and all that a run leaves behind.
+
+    config.yaml       resolved: enough to rebuild the model and the data
+    spec.json         what one example looks like: enough to sample where the data are not
+    provenance.json   command, commit, versions, device, data hash
+    metrics.jsonl     one object a log line; tensorboard/ beside it
+    checkpoints/ samples/ evaluation/
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from genai_cli.data.base import Spec
+from genai_cli.engine.storage import replace_durably, to_json
+from genai_cli.errors import ConfigError, RunInUse, StorageError
+
+
+def make_run_directory(root: Path, name: str) -> Path:
+    """A new directory ROOT/DATE/TIME_NAME, in UTC so that names sort by start through every change of clock.
+
+    Runs that start in the same second get -002, -003, ...: the directory itself is the lock (an exclusive mkdir).
+    """
+    now = time.gmtime()
+    day = root / time.strftime("%Y-%m-%d", now)
+    base = f"{time.strftime('%H-%M-%S', now)}_{name}"
+    try:
+        day.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            path = day / (base if number == 1 else f"{base}-{number:03d}")
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise StorageError(f"run.root={root}: cannot make a directory there: {error.strerror}") from error
+    raise StorageError(f"{day} already holds 999 runs of this second")
+
+
+def claim_run_directory(path: Path) -> None:
+    """Make the directory that the user named, or accept it if it is empty or a run's. Raises ConfigError otherwise."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"run.dir={path}: cannot make this directory: {error.strerror}") from error
+    foreign = [item.name for item in path.iterdir() if item.name not in _OWN_NAMES and not item.name.startswith(".")]
+    if foreign and not (path / "config.yaml").is_file():
+        raise ConfigError(f"run.dir={path} holds other files ({', '.join(sorted(foreign)[:3])}); name a new directory")
+
+
+_OWN_NAMES = {"config.yaml", "spec.json", "provenance.json", "job.log"}
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Within, this process alone trains in `path`; the system lets go of it when the process dies, however it dies.
+
+    Raises RunInUse, naming the owner, if another process holds it.
+    """
+    lock = path / ".lock"
+    with open(lock, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise RunInUse(f"{path} is in use by {file.read().strip() or 'another process'}; wait for it or stop it") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def describe(path: Path, *, config: dict[str, Any], spec: Spec, provenance: dict[str, Any]) -> None:
+    """Write what the run is, config.yaml last: with it there, the directory is a run."""
+    replace_durably(path / "spec.json", to_json(spec.to_json()))
+    replace_durably(path / "provenance.json", to_json(provenance))
+    replace_durably(path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
+
+
+def read_spec(path: Path) -> Spec:
+    return Spec.from_json(json.loads((path / "spec.json").read_text(encoding="utf-8")))

@@ -1,0 +1,39 @@
+"""New examples from a model, in batches; which batch an example falls into changes nothing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genai_cli.engine import faults
+from genai_cli.models.base import GenerativeModel
+from genai_cli.nn.random import SampleRandom
+
+
+@torch.no_grad()
+def draw(
+    model: GenerativeModel, num_samples: int, *, seed: int, batch_size: int, device: torch.device,
+    options: dict[str, Any] | None = None, report: Callable[[int], None] = lambda done: None,
+) -> Tensor:  # fmt: skip
+    """(num_samples, *spec.shape) on the CPU: sample i is a function of (seed, i), the weights and `options`."""
+    parts = []
+    with evaluation_mode(model):
+        for start in range(0, num_samples, batch_size):
+            faults.point("sample")
+            stop = min(start + batch_size, num_samples)
+            random = SampleRandom(seed, range(start, stop), device=device)
+            parts.append(model.sample(random, **(options or {})).cpu())
+            report(stop)
+    return torch.cat(parts)
+
+
+@contextmanager
+def evaluation_mode(model: GenerativeModel) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

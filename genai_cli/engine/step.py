@@ -1,0 +1,222 @@
+"""`minimize`: the mechanics of one optimizer update, once, for all models.
+
+Micro-batches under autocast, backward, the mean over ranks, clipping, the check that all is finite, the group's
+optimizer at the rate of its schedule, and the metrics.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from genai_cli.config import OptimizerConfig, TrainConfig
+from genai_cli.data.base import Batch
+from genai_cli.engine import faults
+from genai_cli.engine.batches import Batches
+from genai_cli.engine.distributed import World
+from genai_cli.engine.optimizers import build_optimizer, learning_rate, settings_of_group
+from genai_cli.models.base import GenerativeModel, LossFunction
+from genai_cli.nn.random import BatchRandom, mix
+
+_NOISE, _DROPOUT = 2, 3  # tags of these uses of the seed (1 is the order of the data)
+
+
+class NonFinite(Exception):
+    """A loss or gradient that is NaN or infinite, found before it could touch a weight."""
+
+    def __init__(self, group: str, quantity: str, step: int):
+        super().__init__(f"the {quantity} of {group} is not finite at step {step + 1}")
+
+
+@dataclass
+class Player:
+    """A parameter group with its optimizer."""
+
+    parameters: list[Parameter]
+    optimizer: Optimizer
+    settings: OptimizerConfig
+
+
+@dataclass
+class Averages:
+    """Sums of metrics since the last log line, by key."""
+
+    totals: dict[str, Tensor] = field(default_factory=dict)  # float64 scalars on the device
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, key: str, value: Tensor) -> None:
+        total = self.totals.get(key)
+        self.totals[key] = value.double() if total is None else total + value
+        self.counts[key] += 1
+
+    def means(self) -> dict[str, float]:
+        return {key: total.item() / self.counts[key] for key, total in self.totals.items()}
+
+    def clear(self) -> None:
+        self.totals.clear()
+        self.counts.clear()
+
+    def state(self) -> dict[str, list[float]]:
+        return {key: [total.item(), self.counts[key]] for key, total in self.totals.items()}
+
+    def load_state(self, state: dict[str, list[float]]) -> None:
+        self.clear()
+        for key, (total, count) in state.items():
+            self.totals[key] = torch.tensor(total, dtype=torch.float64)
+            self.counts[key] = int(count)
+
+
+class OptimizerStep:
+    """One for a run; `number` says which step it is at. Given to the model's `train_step`."""
+
+    def __init__(
+        self, model: GenerativeModel, batches: Batches, train: TrainConfig, optimizer: OptimizerConfig, *,
+        seed: int, total_steps: int, world: World, device: torch.device, precision: str = "fp32",
+    ):  # fmt: skip
+        self.model = model
+        self.batches = batches
+        self.train = train
+        self.seed = seed
+        self.total_steps = total_steps
+        self.world = world
+        self.device = device
+        self.precision = precision
+        self.number = 0
+        self.averages = Averages()
+        self.skipped = 0  # updates given up as not finite, in all
+        self.skipped_in_a_row = 0
+        self.stop_requested = False  # by a signal to this rank; spread to all by the next `minimize`
+        self.players: dict[str, Player] = {}
+        for group, members in model.parameter_groups().items():
+            parameters = [parameter for parameter in members if parameter.requires_grad]
+            settings = settings_of_group(optimizer, group)
+            self.players[group] = Player(parameters, build_optimizer(parameters, settings), settings)
+
+    def run(self, number: int) -> None:
+        """Take the step that has `number` steps before it."""
+        self.number = number
+        self._calls = 0
+        faults.point("step")
+        self.model.train_step(self)
+
+    def minimize(self, group: str, loss: LossFunction, *, batch: int = 0) -> None:
+        """See `models.base.Step.minimize`."""
+        player = self.players[group]
+        for parameter in player.parameters:
+            parameter.grad = None
+        buffers = self._copy_of_buffers() if self.train.nonfinite == "skip" else None
+        value, metrics = self._backward(group, player, loss, batch)
+        gradients = [parameter.grad for parameter in player.parameters if parameter.grad is not None]
+        self._average(gradients, value, metrics)
+        self._calls += 1
+        try:
+            norm = self._check_and_clip(group, value, gradients)
+        except NonFinite:
+            if buffers is None or self._skip_too_often():
+                raise
+            self._restore(buffers)
+            return
+        self.skipped_in_a_row = 0
+        rate = learning_rate(player.settings, self.number, self.total_steps)
+        for parameter_group in player.optimizer.param_groups:
+            parameter_group["lr"] = rate
+        player.optimizer.step()
+        self.averages.add(f"{group}/loss", value)
+        self.averages.add(f"{group}/gradient_norm", norm)
+        for name, metric in metrics.items():
+            self.averages.add(f"{group}/{name}", metric)
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The tensors of every optimizer, as "GROUP/PARAMETER/SLOT"."""
+        return {
+            f"{group}/{name}/{slot}": tensor
+            for group, name, parameter, player in self._named_parameters()
+            for slot, tensor in player.optimizer.state.get(parameter, {}).items()
+            if isinstance(tensor, Tensor)
+        }
+
+    def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
+        slots: dict[tuple[str, str], dict[str, Tensor]] = defaultdict(dict)
+        for key, tensor in state.items():
+            group, name, slot = key.split("/")
+            slots[group, name][slot] = tensor.to(self.device)
+        for group, name, parameter, player in self._named_parameters():
+            player.optimizer.state[parameter] = slots[group, name]
+
+    def _named_parameters(self) -> Iterator[tuple[str, str, Parameter, Player]]:
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for group, player in self.players.items():
+            for parameter in player.parameters:
+                yield group, names[parameter], parameter, player
+
+    def _backward(
+        self, group: str, player: Player, loss: LossFunction, batch: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradients of the mean loss of this rank's rows, left in `.grad`; the loss and the metrics."""
+        parts = []
+        for micro in range(self.train.accumulate):
+            rows = self._batch(batch, micro)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                value, metrics = loss(rows)
+            value = faults.poison(f"loss.{group}", value)
+            # Only this group's gradients are computed: the generator's turn costs no weight gradient of its critic.
+            (value / self.train.accumulate).backward(inputs=player.parameters)
+            parts.append({"": value.detach(), **{name: metric.detach() for name, metric in metrics.items()}})
+        if len(parts) == 1:
+            metrics = parts[0]
+        else:
+            metrics = {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
+        return metrics.pop(""), metrics
+
+    def _batch(self, batch: int, micro: int) -> Batch:
+        rows = self.batches.fetch(self.number, batch, micro)
+        start = self.batches.start(micro)
+        random = BatchRandom(
+            self.seed, _NOISE, self.number, self._calls,
+            start=start, stop=start + self.batches.micro_size, total=self.batches.batch_size, device=self.device,
+        )  # fmt: skip
+        seed_global_generators(mix(self.seed, _DROPOUT, self.number, self._calls, start), self.device)
+        return Batch(rows, random)
+
+    def _average(self, gradients: list[Tensor], value: Tensor, metrics: dict[str, Tensor]) -> None:
+        """The mean over ranks of gradients, loss and metrics; a request to stop on any rank reaches all."""
+        if self.world.size == 1:
+            return
+        asked = torch.tensor(float(self.stop_requested), device=self.device)
+        self.world.average([*gradients, value, *metrics.values(), asked])
+        self.stop_requested = asked.item() > 0
+
+    def _check_and_clip(self, group: str, value: Tensor, gradients: list[Tensor]) -> Tensor:
+        """The norm of the gradient before clipping. Raises NonFinite before any weight is touched."""
+        norm = faults.poison(f"gradient.{group}", nn.utils.get_total_norm(gradients))
+        if not torch.isfinite(value + norm):
+            raise NonFinite(group, "gradient" if torch.isfinite(value) else "loss", self.number)
+        if self.train.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.players[group].parameters, self.train.clip_norm, norm)
+        return norm
+
+    def _skip_too_often(self) -> bool:
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        return self.skipped_in_a_row > self.train.nonfinite_limit
+
+    def _copy_of_buffers(self) -> list[Tensor]:
+        return [buffer.clone() for buffer in self.model.buffers()]
+
+    def _restore(self, buffers: list[Tensor]) -> None:
+        """Undo what the forward pass of a skipped update left in running statistics."""
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+
+
+def seed_global_generators(seed: int, device: torch.device) -> None:
+    """Seed what dropout and other built-in layers draw from: torch's own generators."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)

@@ -1,0 +1,324 @@
+"""The loop: step after step, and what is due after each one. It knows no model's name.
+
+Every step is a function of the weights, the optimizers and (seed, step); all else that a run needs to go on is in its
+checkpoint. So a run that is killed and resumed ends in the same bytes as one that was left alone.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genai_cli.config import Config
+from genai_cli.data.base import Split
+from genai_cli.engine import checkpoint as checkpoints
+from genai_cli.engine.batches import Batches
+from genai_cli.engine.checkpoint import Checkpoint
+from genai_cli.engine.distributed import World
+from genai_cli.engine.ema import MovingAverage
+from genai_cli.engine.figures import first_batch, held_out_figures
+from genai_cli.engine.logs import RunLog, Sheet
+from genai_cli.engine.optimizers import learning_rate
+from genai_cli.engine.progress import Progress
+from genai_cli.engine.sampling import draw, evaluation_mode
+from genai_cli.engine.signals import Interruption, Signals
+from genai_cli.engine.step import NonFinite, OptimizerStep
+from genai_cli.errors import ConfigError, Diverged, ExitCode
+from genai_cli.models.base import GenerativeModel
+
+_PICTURED = 32  # validation examples shown beside their reconstructions
+_UNITS = {"image": "images", "text": "tokens"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    exit_code: ExitCode
+    step: int
+    total_steps: int
+    did_nothing: bool = False  # it was finished before
+
+
+class Trainer:
+    """One training run in `folder`. `show` turns samples into a picture or a text."""
+
+    def __init__(
+        self, model: GenerativeModel, train: Split, validation: Split, config: Config, *,
+        folder: Path, world: World, device: torch.device, show: Callable[[Tensor], Sheet],
+    ):  # fmt: skip
+        self.model = model
+        self.validation = validation
+        self.config = config
+        self.folder = folder
+        self.world = world
+        self.device = device
+        self.show = show
+        self.total_steps = total_steps(config, len(train), model.batches_per_step)
+        self.batches = Batches(
+            train, seed=config.seed, batch_size=config.train.batch_size, accumulate=config.train.accumulate,
+            batches_per_step=model.batches_per_step, rank=world.rank, world_size=world.size,
+            workers=config.device.workers, device=device,
+        )  # fmt: skip
+        self.step = OptimizerStep(
+            model, self.batches, config.train, config.optimizer, seed=config.seed, total_steps=self.total_steps,
+            world=world, device=device, precision=config.device.precision,
+        )  # fmt: skip
+        self.ema: MovingAverage | None = None
+        if config.train.ema is not None:
+            self.ema = MovingAverage(model, model.ema_parameters(), decay=config.train.ema)
+        self.done = 0  # steps taken
+        self.best: dict[str, float] | None = None  # {"step": ..., "value": ...}
+        self.avoided: list[int] = []  # steps that a rollback found to diverge; passed over
+        self._work_pending = False  # what is due after the step `done` is not done yet
+        self._clock = _Clock()
+
+    def run(self, signals: Signals) -> Outcome:
+        """Train from the newest checkpoint (or the beginning) to the end, or to a signal."""
+        self._restore()
+        if self.done >= self.total_steps and not self._work_pending:
+            return Outcome(ExitCode.DONE, self.done, self.total_steps, did_nothing=True)
+        if self.config.device.compile:
+            for child in self.model.children():
+                child.compile()
+        self._open_logs()
+        try:
+            if self._work_pending:
+                self._finish_step(signals)
+            while self.done < self.total_steps and not self._stopping(signals):
+                self._take_step(signals)
+        finally:
+            self.log.close()
+            self.progress.close()
+        if self._stopping(signals):
+            self._save()
+            return Outcome(signals.exit_code, self.done, self.total_steps)
+        return Outcome(ExitCode.DONE, self.done, self.total_steps)
+
+    # -- one step ---------------------------------------------------------------------------------------------------
+
+    def _take_step(self, signals: Signals) -> None:
+        try:
+            self.step.stop_requested = signals.received is not None
+            if self.done not in self.avoided:
+                self.model.train()
+                self.step.run(self.done)
+            self.done += 1
+            if self.ema is not None:
+                self.ema.update(self.done)
+            self._clock.tick()
+            self.progress.advance(self.done)
+            self._work_pending = self._is_work_due()
+            if self._work_pending and not self._stopping(signals):
+                self._finish_step(signals)
+        except NonFinite as error:
+            self._handle_non_finite(error)
+
+    def _stopping(self, signals: Signals) -> bool:
+        """Whether to stop here: agreed between ranks by the last update's message."""
+        return self.step.stop_requested if self.world.size > 1 else signals.received is not None
+
+    def _is_due(self, every: int | None) -> bool:
+        return every is not None and (self.done % every == 0 or self.done == self.total_steps)
+
+    def _is_work_due(self) -> bool:
+        train = self.config.train
+        periods = (train.log_every, train.evaluate_every, train.sample_every, train.save_every)
+        return self.done == self.total_steps or any(self._is_due(every) for every in periods)
+
+    def _finish_step(self, signals: Signals) -> None:
+        """What is due after the step `done`: log, evaluate, sample, save. Abandoned whole by a signal, done again on resume."""
+        train = self.config.train
+        improved = False
+        # Between ranks, work once begun is ended: half the ranks would wait for the other half for ever.
+        abandonable = signals.interruptible() if self.world.size == 1 else nullcontext()
+        try:
+            with abandonable:
+                if self._is_due(train.log_every):
+                    self._log_averages()
+                if self._is_due(train.evaluate_every):
+                    improved = self._evaluate()
+                if self._is_due(train.sample_every):
+                    self._sample()
+        except Interruption:
+            pass
+        if self.world.any(signals.received is not None):
+            self.step.stop_requested = True
+            return
+        if self._is_due(train.log_every):
+            self.step.averages.clear()
+        self._work_pending = False
+        if improved or self._is_due(train.save_every) or self.done == self.total_steps:
+            self._save()
+        self._clock.restart()
+
+    # -- log, evaluate, sample --------------------------------------------------------------------------------------
+
+    def _open_logs(self) -> None:
+        first = self.world.is_first
+        # A resume in the middle of a step's closing work writes that step's lines again.
+        self.log = RunLog(
+            self.folder, first_step=self.done - self._work_pending, written=first,
+            tensorboard=self.config.logger.tensorboard,
+        )  # fmt: skip
+        unit = _UNITS.get(self.model.spec.modality, "examples")
+        self.progress = Progress(first=self.done, total=self.total_steps, unit=unit, shown=first)
+        self._clock.restart()
+
+    def _log_averages(self) -> None:
+        values = self.step.averages.means()
+        for group, player in self.step.players.items():
+            values[f"{group}/learning_rate"] = learning_rate(player.settings, self.done - 1, self.total_steps)
+        if self.step.skipped:
+            values["skipped_updates"] = self.step.skipped
+        seconds = self._clock.seconds_per_step()
+        per_step = self.config.train.batch_size * self.model.batches_per_step
+        if self.model.spec.is_tokens:
+            per_step *= self.model.spec.shape[0]
+        speed = per_step / seconds
+        self.progress.report(
+            self.done, values, speed=speed, seconds_left=seconds * (self.total_steps - self.done)
+        )
+        times = {f"time/{self.progress.unit}_per_second": speed, "time/step_seconds": seconds}
+        if self.device.type == "cuda":
+            times["time/peak_memory_bytes"] = torch.cuda.max_memory_allocated()
+        self.log.numbers(self.done, values | times)
+
+    def _evaluate(self) -> bool:
+        """Held-out figures on the validation split, with the averaged weights. Returns whether they are the best so far."""
+        if not self.world.is_first:
+            return self.world.broadcast(None)
+        train = self.config.train
+        with self._sampling_weights(), evaluation_mode(self.model):
+            figures = held_out_figures(
+                self.model, self.validation, seed=self.config.seed, batch_size=train.batch_size,
+                device=self.device, limit=train.evaluate_examples,
+            )  # fmt: skip
+        means = {f"validation/{key}": figure.mean for key, figure in figures.items()}
+        if means:
+            self.log.numbers(self.done, means)
+            self.progress.say(f"step {self.done}  " + "  ".join(f"{key} {value:.4g}" for key, value in means.items()))
+        watched = figures.get(self.model.monitor) if self.model.monitor else None
+        improved = watched is not None and (self.best is None or watched.mean < self.best["value"])
+        if improved:
+            self.best = {"step": self.done, "value": watched.mean}
+        return self.world.broadcast(improved)
+
+    def _sample(self) -> None:
+        """The same seeds each time, so that a row of sheets shows one set of samples growing up."""
+        if not self.world.is_first:
+            return
+        train = self.config.train
+        with self._sampling_weights(), evaluation_mode(self.model):
+            samples = draw(
+                self.model, train.num_samples, seed=self.config.seed, batch_size=train.num_samples, device=self.device
+            )
+            batch = first_batch(self.validation, _PICTURED, seed=self.config.seed, device=self.device)
+            with torch.no_grad():
+                pictures = self.model.pictures(batch)
+        self.log.sheet(self.done, "samples", self.show(samples))
+        for name, picture in pictures.items():
+            self.log.sheet(self.done, name, self.show(picture.cpu()))
+
+    def _sampling_weights(self) -> AbstractContextManager[None]:
+        return self.ema.applied() if self.ema is not None else nullcontext()
+
+    # -- save, restore, recover -------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        """Commit the state after the step `done`. Raises Diverged rather than keep weights that are not finite."""
+        weights = self.model.state_dict()
+        if not checkpoints.all_finite(weights):
+            raise Diverged(f"a weight is not finite after step {self.done}; nothing was saved. {self._advice()}")
+        if self.world.is_first:
+            saved = Checkpoint(
+                step=self.done,
+                model=weights,
+                ema=self.ema.state() if self.ema is not None else {},
+                optimizer=self.step.optimizer_state(),
+                state={
+                    "averages": self.step.averages.state(),
+                    "best": self.best,
+                    "avoided": self.avoided,
+                    "skipped": self.step.skipped,
+                    "skipped_in_a_row": self.step.skipped_in_a_row,
+                    "work_pending": self._work_pending,
+                },
+            )
+            best_step = int(self.best["step"]) if self.best else None
+            checkpoints.save(saved, self.folder / "checkpoints", keep=self.config.train.keep, best_step=best_step)
+        self.world.barrier()
+
+    def _restore(self) -> bool:
+        """Take up the newest valid checkpoint. Returns whether there was one."""
+        if self.world.is_first:
+            newest = checkpoints.load_newest(self.folder / "checkpoints")
+            step = newest.step if newest is not None else None
+            self.world.broadcast(step)
+        else:
+            step = self.world.broadcast(None)
+            newest = None if step is None else checkpoints.load(self.folder / "checkpoints", str(step))
+        if newest is None:
+            return False
+        self.model.load_state_dict(newest.model)
+        if self.ema is not None:
+            self.ema.load_state(newest.ema)
+        self.step.load_optimizer_state(newest.optimizer)
+        self.step.averages.load_state(newest.state["averages"])
+        self.step.skipped = newest.state["skipped"]
+        self.step.skipped_in_a_row = newest.state["skipped_in_a_row"]
+        self.best = newest.state["best"]
+        self.avoided = newest.state["avoided"]
+        self._work_pending = newest.state["work_pending"]
+        self.done = newest.step
+        return True
+
+    def _handle_non_finite(self, error: NonFinite) -> None:
+        """The policy `train.nonfinite` for a step that diverged before it touched the weights."""
+        if self.config.train.nonfinite != "rollback":
+            raise Diverged(f"{error}. {self._advice()}") from error
+        avoided = [*self.avoided, self.done]
+        if len(avoided) > self.config.train.nonfinite_limit:
+            raise Diverged(f"{error}, after {len(avoided) - 1} rollbacks. {self._advice()}") from error
+        if not self._restore():
+            raise Diverged(f"{error}, and there is no checkpoint to go back to. {self._advice()}") from error
+        self.avoided = avoided
+        self.log.close()
+        self.progress.say(f"{error}: back to step {self.done}; that step will be passed over")
+        self._open_logs()
+
+    def _advice(self) -> str:
+        kept = checkpoints.checkpoints(self.folder / "checkpoints")
+        newest = f"The checkpoint of step {int(kept[-1].name[-8:])} stands; " if kept else ""
+        return f"{newest}try a lower optimizer.lr, train.clip_norm=1 or train.nonfinite=skip"
+
+
+class _Clock:
+    """Seconds per step since the last restart; the work between steps is left out by restarting after it."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._start = time.perf_counter()
+        self._steps = 0
+
+    def tick(self) -> None:
+        self._steps += 1
+
+    def seconds_per_step(self) -> float:
+        return (time.perf_counter() - self._start) / max(1, self._steps)
+
+
+def total_steps(config: Config, num_examples: int, batches_per_step: int) -> int:
+    """`train.steps`, or as many steps as `train.epochs` passes take."""
+    if config.train.steps is not None:
+        return config.train.steps
+    if config.train.epochs is None:
+        raise ConfigError("give train.steps or train.epochs")
+    return math.ceil(config.train.epochs * num_examples / (config.train.batch_size * batches_per_step))
