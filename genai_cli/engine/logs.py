@@ -12,8 +12,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from genai_cli.media.files import write_sheet
 
 Sheet = Tensor | str  # (3, H, W) uint8, or text
 
@@ -64,13 +65,7 @@ class RunLog:
         """A picture or a text: a file of `samples/` and a card in TensorBoard."""
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)
-        path = folder / f"step-{step:08d}{'' if name == 'samples' else '-' + name}"
-        if isinstance(sheet, str):
-            path.with_suffix(".txt").write_text(sheet, encoding="utf-8")
-        else:
-            from PIL import Image
-
-            Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy()).save(path.with_suffix(".png"))
+        write_sheet(sheet, folder / f"step-{step:08d}{'' if name == 'samples' else '-' + name}")
         if self._tensorboard():
             if isinstance(sheet, str):
                 self._writer.add_text(name, _as_markdown(sheet), step)
@@ -138,7 +133,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in config.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | float | str | torch.Tensor):
+        elif isinstance(value, bool | int | float | str):
             flat[prefix + key] = value
         else:
             flat[prefix + key] = str(value)

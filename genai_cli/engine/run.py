@@ -79,10 +79,11 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
-def describe(path: Path, *, config: dict[str, Any], spec: Spec, provenance: dict[str, Any]) -> None:
-    """Write what the run is, config.yaml last: with it there, the directory is a run."""
+def describe(path: Path, *, config: dict[str, Any], spec: Spec, provenance: dict[str, Any] | None) -> None:
+    """Write what the run is, config.yaml last: with it there, the directory is a run. No `provenance`: keep what is there."""
     replace_durably(path / "spec.json", to_json(spec.to_json()))
-    replace_durably(path / "provenance.json", to_json(provenance))
+    if provenance is not None:
+        replace_durably(path / "provenance.json", to_json(provenance))
     replace_durably(path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
 
 

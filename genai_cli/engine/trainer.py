@@ -6,13 +6,11 @@ checkpoint. So a run that is killed and resumed ends in the same bytes as one th
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from genai_cli.config import Config
 from genai_cli.data.base import Split
@@ -22,13 +20,14 @@ from genai_cli.engine.checkpoint import Checkpoint
 from genai_cli.engine.distributed import World
 from genai_cli.engine.ema import MovingAverage
 from genai_cli.engine.figures import first_batch, held_out_figures
-from genai_cli.engine.logs import RunLog, Sheet
+from genai_cli.engine.logs import RunLog
 from genai_cli.engine.optimizers import learning_rate
 from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw, evaluation_mode
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.step import NonFinite, OptimizerStep
 from genai_cli.errors import ConfigError, Diverged, ExitCode
+from genai_cli.media.sheets import sheet
 from genai_cli.models.base import GenerativeModel
 
 _PICTURED = 32  # validation examples shown beside their reconstructions
@@ -46,11 +45,11 @@ class Outcome:
 
 
 class Trainer:
-    """One training run in `folder`. `show` turns samples into a picture or a text."""
+    """One training run in `folder`."""
 
     def __init__(
         self, model: GenerativeModel, train: Split, validation: Split, config: Config, *,
-        folder: Path, world: World, device: torch.device, show: Callable[[Tensor], Sheet],
+        folder: Path, world: World, device: torch.device,
     ):  # fmt: skip
         self.model = model
         self.validation = validation
@@ -58,7 +57,6 @@ class Trainer:
         self.folder = folder
         self.world = world
         self.device = device
-        self.show = show
         self.total_steps = total_steps(config, len(train), model.batches_per_step)
         self.batches = Batches(
             train, seed=config.seed, batch_size=config.train.batch_size, accumulate=config.train.accumulate,
@@ -221,9 +219,9 @@ class Trainer:
             batch = first_batch(self.validation, _PICTURED, seed=self.config.seed, device=self.device)
             with torch.no_grad():
                 pictures = self.model.pictures(batch)
-        self.log.sheet(self.done, "samples", self.show(samples))
+        self.log.sheet(self.done, "samples", sheet(samples, self.model.spec))
         for name, picture in pictures.items():
-            self.log.sheet(self.done, name, self.show(picture.cpu()))
+            self.log.sheet(self.done, name, sheet(picture, self.model.spec))
 
     def _sampling_weights(self) -> AbstractContextManager[None]:
         return self.ema.applied() if self.ema is not None else nullcontext()

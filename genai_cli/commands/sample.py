@@ -1,0 +1,76 @@
+"""`genai sample`: new examples from a trained run, written as its modality calls for, with one sheet to look at."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from genai_cli import runs, schema
+from genai_cli.config import SampleConfig
+from genai_cli.data.tokenizers import tokenizer_from_json
+from genai_cli.engine.device import choose_device
+from genai_cli.engine.progress import Progress
+from genai_cli.engine.sampling import draw
+from genai_cli.errors import ConfigError, ExitCode
+from genai_cli.media.files import write_samples
+from genai_cli.runs import TrainedRun
+
+_SHOWN = 2000  # characters of a text sheet that the terminal repeats
+
+
+def run(config: SampleConfig, *, folder: Path) -> ExitCode:
+    """Draw `config.num_samples` examples from the run in `folder`."""
+    device = choose_device(config.device)
+    trained = runs.load_trained(
+        folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
+    )
+    options = _options(config, trained)
+    progress = Progress(first=0, total=config.num_samples, unit="samples")
+    try:
+        samples = draw(
+            trained.model, config.num_samples, seed=config.seed, batch_size=config.batch_size, device=device,
+            options=options, report=progress.advance,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(f"model={trained.config.model['name']} cannot sample so: {error}") from error
+    finally:
+        progress.close()
+    out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
+    sheet = write_samples(samples, trained.spec, out)
+    record = {"step": trained.step, "averaged_weights": trained.averaged, **dataclasses.asdict(config)}
+    (out / "sample.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _say_where(sheet, config.num_samples, trained)
+    return ExitCode.DONE
+
+
+def _options(config: SampleConfig, trained: TrainedRun) -> dict[str, Any]:
+    """The keyword arguments of the model's `sample`: as typed, a prompt as tokens."""
+    options = dict(config.options)
+    if isinstance(options.get("prompt"), str) and trained.spec.tokenizer is not None:
+        options["prompt"] = _encode(options["prompt"], trained.spec.tokenizer)
+    return options
+
+
+def _encode(prompt: str, tokenizer: Any) -> Tensor:
+    try:
+        return tokenizer_from_json(tokenizer).encode(prompt)
+    except ValueError as error:
+        raise ConfigError(f"prompt={prompt!r}: {error}") from error
+
+
+def _name(config: SampleConfig, step: int) -> str:
+    """A folder for these samples: the same request overwrites itself, another one does not."""
+    options = "".join(f"-{key}={value}" for key, value in sorted(config.options.items()) if key != "prompt")
+    return f"step-{step:08d}-seed-{config.seed}{options}".replace("/", "_")[:120]
+
+
+def _say_where(sheet: Path, num_samples: int, trained: TrainedRun) -> None:
+    if sheet.suffix == ".txt":
+        text = sheet.read_text(encoding="utf-8")
+        print(text[:_SHOWN] + (" [...]" if len(text) > _SHOWN else ""))
+    weights = "averaged weights" if trained.averaged else "weights"
+    print(f"{num_samples} samples from the {weights} of step {trained.step}")
+    print(f"  look at  {sheet}")
+    print(f"  files    {sheet.parent}")

@@ -1,0 +1,126 @@
+"""`genai train`: build what the configuration names, take or resume a run directory, and train."""
+
+import dataclasses
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genai_cli import runs, schema
+from genai_cli.config import Config
+from genai_cli.data.base import Split
+from genai_cli.engine import faults
+from genai_cli.engine.device import choose_device
+from genai_cli.engine.distributed import World, join_world, leave_world
+from genai_cli.engine.logs import RunLog, flatten, last_metrics
+from genai_cli.engine.memory import keep_freed_pages
+from genai_cli.engine.optimizers import check_overrides
+from genai_cli.engine.provenance import provenance
+from genai_cli.engine.run import claim_run_directory, describe, held, make_run_directory
+from genai_cli.engine.signals import Interruption, Signals
+from genai_cli.engine.trainer import Outcome, Trainer
+from genai_cli.errors import ExitCode
+from genai_cli.models.base import GenerativeModel
+from genai_cli.nn.random import mix
+
+_INITIALISATION = 5  # tag of this use of the seed
+
+
+def run(config: Config, *, folder: Path | None = None) -> ExitCode:
+    """Train. `folder` is the run directory to resume; null: `config.run.dir`, or a new one under `config.run.root`."""
+    keep_freed_pages()
+    signals = Signals()
+    started = time.perf_counter()
+    with signals.installed():
+        try:
+            with signals.interruptible():
+                device = choose_device(config.device)
+                world = join_world(device.type)
+                train, validation, model = _build(config, device)
+        except Interruption:
+            return signals.exit_code
+        try:
+            # Rank 0 makes the directory, every rank trains in it.
+            taken = str(_take_directory(config, folder)) if world.is_first else None
+            folder = Path(str(world.broadcast(taken)))
+            with held(folder) if world.is_first else nullcontext():
+                if world.is_first:
+                    _describe(config, folder, world, device, train, model)
+                trainer = Trainer(model, train, validation, config, folder=folder, world=world, device=device)
+                outcome = trainer.run(signals)
+                if world.is_first:
+                    _close(config, folder, outcome, time.perf_counter() - started)
+            return outcome.exit_code
+        finally:
+            leave_world()
+
+
+def _build(config: Config, device: torch.device) -> tuple[Split, Split, GenerativeModel]:
+    """The data and the untrained model, before any directory is made: what is wrong with them leaves none behind."""
+    faults.point("data")
+    dataset = runs.build_dataset(config)
+    train = dataset.load("train").to(device)
+    validation = dataset.load("validation").to(device)
+    torch.manual_seed(mix(config.seed, _INITIALISATION))
+    model = runs.build_model(config, dataset.spec).to(device)
+    check_overrides(config.optimizer, model.parameter_groups())
+    return train, validation, model
+
+
+def _take_directory(config: Config, folder: Path | None) -> Path:
+    """The directory to train in. That one which holds a run holds this run was checked with the configuration."""
+    if folder is not None:
+        return folder
+    if config.run.dir is None:
+        return make_run_directory(Path(config.run.root), config.run.name or "run")
+    claim_run_directory(Path(config.run.dir))
+    return Path(config.run.dir)
+
+
+def _describe(
+    config: Config, folder: Path, world: World, device: torch.device, train: Split, model: GenerativeModel
+) -> None:
+    """Write config.yaml and the rest. A run that goes on keeps the provenance of its start."""
+    record = None
+    if not (folder / "config.yaml").is_file():
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        record = provenance(device=device, world=world, data_sha256=train.content_hash(), parameters=parameters)
+    describe(folder, config=as_mapping(config), spec=model.spec, provenance=record)
+
+
+def as_mapping(config: Config) -> dict[str, Any]:
+    """`config` as config.yaml holds it: plain values, without where the run happened to be put."""
+    record = dataclasses.asdict(config)
+    del record["run"]
+    return schema.plain(record)
+
+
+def _close(config: Config, folder: Path, outcome: Outcome, seconds: float) -> None:
+    if outcome.exit_code == ExitCode.DONE and not outcome.did_nothing:
+        log = RunLog(folder, first_step=outcome.step, tensorboard=config.logger.tensorboard)
+        metrics = {key: value for key, value in last_metrics(folder).items() if not key.startswith(("time/", "step"))}
+        log.hyperparameters(flatten(as_mapping(config)), metrics)
+        log.close()
+    _say_where(folder, outcome, seconds)
+
+
+def _say_where(folder: Path, outcome: Outcome, seconds: float) -> None:
+    """The last words: what was done, where its results are, and what to type next."""
+    if outcome.did_nothing:
+        print(f"{folder} is already finished: {outcome.step} of {outcome.total_steps} steps. To go on, raise train.steps:")
+        print(f"  genai train run={folder} train.steps={2 * outcome.total_steps}")
+        return
+    minutes, rest = divmod(round(seconds), 60)
+    ended = "finished" if outcome.exit_code == ExitCode.DONE else "stopped and saved"
+    print(f"{ended} at step {outcome.step} of {outcome.total_steps} after {minutes} min {rest} s")
+    sheets = sorted((folder / "samples").glob("step-*[0-9].*"))
+    if sheets:
+        print(f"  samples     {sheets[-1]}")
+    print(f"  checkpoint  {folder / 'checkpoints'}")
+    print(f"  logs        {folder / 'metrics.jsonl'}  (tensorboard --logdir {folder.parent})")
+    if outcome.exit_code == ExitCode.DONE:
+        print(f"  next        genai sample run={folder} num_samples=64 seed=0")
+    else:
+        print(f"  to go on    genai train run={folder}")
