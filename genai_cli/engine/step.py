@@ -145,7 +145,9 @@ class OptimizerStep:
             group, name, slot = key.split("/")
             slots[group, name][slot] = tensor.to(self.device)
         for group, name, parameter, player in self._named_parameters():
-            player.optimizer.state[parameter] = slots[group, name]
+            player.optimizer.state[parameter] = {
+                slot: _laid_out_like(parameter, tensor) for slot, tensor in slots[group, name].items()
+            }
 
     def _named_parameters(self) -> Iterator[tuple[str, str, Parameter, Player]]:
         names = {parameter: name for name, parameter in self.model.named_parameters()}
@@ -211,6 +213,13 @@ class OptimizerStep:
         """Undo what the forward pass of a skipped update left in running statistics."""
         for buffer, before in zip(self.model.buffers(), buffers, strict=True):
             buffer.copy_(before)
+
+
+def _laid_out_like(parameter: Parameter, tensor: Tensor) -> Tensor:
+    """`tensor` in the memory layout of `parameter` (channels last, say), which a fused kernel takes for granted."""
+    if tensor.shape != parameter.shape:
+        return tensor  # a counter
+    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor).detach()
 
 
 def seed_global_generators(seed: int, device: torch.device) -> None:
