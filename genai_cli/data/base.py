@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from genai_cli.errors import ExitCode, GenaiError
 from genai_cli.nn.random import RowRandom
 
 SplitName = Literal["train", "validation", "test"]
@@ -20,8 +21,10 @@ SplitName = Literal["train", "validation", "test"]
 DATA_KEYS = {"image": "image", "points": "points", "text": "tokens"}
 
 
-class DataError(Exception):
-    """The data are missing, broken or not what they should be: exit code 3. The message says what to do."""
+class DataError(GenaiError):
+    """The data are missing, broken or not what they should be. The message says what to do."""
+
+    exit_code = ExitCode.DATA
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Spec:
 
     @property
     def key(self) -> str:
-        """The batch key of the data: batch[spec.key] is (B, *shape)."""
+        """The batch key of the data: batch[spec.key] is (B, *shape); of text (B, T + 1), inputs and targets at once."""
         return DATA_KEYS[self.modality]
 
     @property
@@ -49,7 +52,8 @@ class Spec:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Spec":
-        lists = {name: tuple(record[name]) for name in ("shape", "value_range", "classes") if record.get(name) is not None}
+        present = [name for name in ("shape", "value_range", "classes") if record.get(name) is not None]
+        lists = {name: tuple(record[name]) for name in present}
         return cls(**{**record, **lists})
 
 
@@ -73,7 +77,7 @@ class Split(ABC):
 
     @abstractmethod
     def fetch(self, positions: Tensor) -> dict[str, Tensor]:
-        """The examples at `positions` ((B,) int64, CPU), ready for a model: scaled to the spec's range, on its device."""
+        """The examples at `positions` ((B,) int64, CPU), ready for a model: in the spec's range, on its device."""
 
     @abstractmethod
     def content_hash(self) -> str:
@@ -121,7 +125,9 @@ class Dataset(ABC):
     """A named data set. The constructor's keyword arguments are its YAML; `load` reads a split when it is asked for."""
 
     modality: ClassVar[str]
+    rules: ClassVar[dict[str, str]] = {}  # over several keys, as a model's
     spec: Spec
+    notes: tuple[str, ...] = ()  # what a user should know of the files found so far, such as those left out
 
     @abstractmethod
     def load(self, split: SplitName) -> Split:

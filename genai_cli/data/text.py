@@ -1,0 +1,63 @@
+"""Any text: a file or a folder of files, by character or byte; without a path, a sample that is in the package.
+
+`genai train model=gpt dataset=text dataset.path=novel.txt`. Files may be compressed (.gz, .xz). A folder is read in
+the order of its paths, its files joined by line feeds. The sample is the Book of Genesis (King James Version).
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from genai_cli.data.base import DataError, Dataset, SplitName
+from genai_cli.data.windows import Corpus, TokenWindows, decode_utf8, read_text
+from genai_cli.rules import Fraction, PositiveInt
+
+SAMPLE = Path(__file__).parent / "embedded" / "text" / "genesis.txt.xz"
+SUFFIXES = (".txt", ".md", ".txt.gz", ".txt.xz", ".md.gz", ".md.xz")
+
+
+class Text(Dataset):
+    """Any text file or folder; by default a sample in the package, the Book of Genesis, 204,673 characters."""
+
+    modality = "text"
+    rules = {
+        "validation > 0 and test > 0 and validation + test < 1": "validation and test must be above 0, together below 1"
+    }
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        length: PositiveInt = 64,  # tokens that a prediction may look back on
+        tokenizer: Literal["char", "byte"] = "char",
+        validation: Fraction = 0.05,
+        test: Fraction = 0.1,
+    ):
+        place = SAMPLE if path is None else Path(path).expanduser()
+        content = b"\n".join(read_checked(file, tokenizer) for file in text_files(place))
+        self.corpus = Corpus(
+            content, source=str(place), tokenizer=tokenizer, length=length, validation=validation, test=test
+        )
+        self.spec = self.corpus.spec
+
+    def load(self, split: SplitName) -> TokenWindows:
+        return self.corpus.split(split)
+
+
+def text_files(place: Path) -> list[Path]:
+    """`place` itself, or the text files below it in the order of their paths."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise DataError(f"dataset.path={place} is not there: give a text file or a folder of text files")
+    files = [path for path in place.rglob("*") if path.name.lower().endswith(SUFFIXES) and path.is_file()]
+    if not files:
+        raise DataError(f"dataset.path={place} holds no text file (names ending in {', '.join(SUFFIXES)})")
+    return sorted(files, key=lambda path: path.relative_to(place).parts)
+
+
+def read_checked(path: Path, tokenizer: str) -> bytes:
+    """A file's content; if characters will be wanted of it, its UTF-8 is checked here, where its name is known."""
+    content = read_text(path)
+    if tokenizer == "char":
+        decode_utf8(content, str(path))
+    return content

@@ -1,0 +1,112 @@
+"""Text to tokens and back, exactly: by character or by byte. A tokenizer travels in the spec, as JSON."""
+
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+
+class Tokenizer(ABC):
+    """`decode(encode(text)) == text`, for every text that `encode` accepts."""
+
+    vocabulary_size: int
+
+    @abstractmethod
+    def encode(self, text: str) -> Tensor:
+        """(T,) int64. Raises ValueError, naming it and its position, for a character outside the vocabulary."""
+
+    @abstractmethod
+    def decode(self, tokens: Tensor) -> str:
+        """The text of `tokens` (T,), any integer type. Raises ValueError for a token outside the vocabulary."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """What `tokenizer_from_json` rebuilds it from."""
+
+    def _check_range(self, tokens: Tensor) -> None:
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocabulary_size:
+            raise ValueError(f"a token is not in 0 to {self.vocabulary_size - 1}")
+
+
+class CharTokenizer(Tokenizer):
+    """One token a character (Unicode code point): its rank among the characters of the vocabulary."""
+
+    def __init__(self, characters: str):
+        """`characters`: the vocabulary, distinct and in order of their code points."""
+        if not characters or list(characters) != sorted(set(characters)):
+            raise ValueError("the characters of a vocabulary must be distinct and sorted")
+        self.characters = characters
+        self.vocabulary_size = len(characters)
+        self._points = _code_points(characters)
+
+    @classmethod
+    def of_text(cls, text: str) -> "CharTokenizer":
+        """The tokenizer whose vocabulary is the characters of `text`."""
+        return cls("".join(map(chr, numpy.unique(_code_points(text)))))
+
+    def encode(self, text: str) -> Tensor:
+        points = _code_points(text)
+        ranks = numpy.searchsorted(self._points, points).clip(max=self.vocabulary_size - 1)
+        unknown = numpy.flatnonzero(self._points[ranks] != points)
+        if len(unknown):
+            position = int(unknown[0])
+            name = describe_character(text[position])
+            raise ValueError(f"{name} at position {position} is not among the {self.vocabulary_size} known characters")
+        return torch.from_numpy(ranks.astype(numpy.int64))
+
+    def decode(self, tokens: Tensor) -> str:
+        self._check_range(tokens)
+        return "".join([self.characters[token] for token in tokens.tolist()])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": "char", "characters": self.characters}
+
+
+class ByteTokenizer(Tokenizer):
+    """One token a byte of the text's UTF-8 form: 256 tokens for every language."""
+
+    vocabulary_size = 256
+
+    def encode(self, text: str) -> Tensor:
+        try:
+            return bytes_to_tokens(text.encode()).long()
+        except UnicodeEncodeError as error:
+            name = describe_character(text[error.start])
+            raise ValueError(f"{name} at position {error.start} is half a character, which has no UTF-8 form") from None
+
+    def decode(self, tokens: Tensor) -> str:
+        """As `Tokenizer.decode`; bytes that are no UTF-8, as a model may sample them, become U+FFFD."""
+        self._check_range(tokens)
+        return bytes(tokens.tolist()).decode(errors="replace")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": "byte"}
+
+
+def tokenizer_from_json(record: Mapping[str, Any]) -> Tokenizer:
+    """The inverse of `Tokenizer.to_json`. Raises ValueError for a record that is not of a tokenizer."""
+    match dict(record):
+        case {"name": "char", "characters": str(characters)}:
+            return CharTokenizer(characters)
+        case {"name": "byte"}:
+            return ByteTokenizer()
+    raise ValueError(f"{record!r} is not the record of a tokenizer")
+
+
+def bytes_to_tokens(content: bytes) -> Tensor:
+    """(T,) uint8, a copy."""
+    return torch.from_numpy(numpy.frombuffer(content, numpy.uint8).copy())
+
+
+def describe_character(character: str) -> str:
+    """Such as "'é' (U+00E9, LATIN SMALL LETTER E WITH ACUTE)"."""
+    name = unicodedata.name(character, "")
+    return f"{character!r} (U+{ord(character):04X}{', ' if name else ''}{name})"
+
+
+def _code_points(text: str) -> numpy.ndarray:
+    return numpy.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")

@@ -1,0 +1,111 @@
+"""A long text as examples: contiguous splits, cut into windows of T + 1 tokens (T inputs, and each one's next token).
+
+To train, a window begins at every token. To score, windows follow each other so that every token but the first of
+the split is a target exactly once; `mask` leaves out what pads the last one.
+"""
+
+import gzip
+import hashlib
+import lzma
+import zlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genai_cli.data.base import DataError, Spec, Split, SplitName
+from genai_cli.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, bytes_to_tokens
+
+
+class TokenWindows(Split):
+    """Windows of one stored sequence, found by index arithmetic: nothing is stored twice."""
+
+    def __init__(self, tokens: Tensor, *, length: int, stride: int):
+        """`tokens` (N,), any integer type; window i holds the `length` + 1 tokens from i * `stride` on."""
+        self.tokens = tokens
+        self.length = length
+        self.stride = stride
+
+    def __len__(self) -> int:
+        num_targets = len(self.tokens) - 1
+        if self.stride == 1:
+            return num_targets - self.length + 1  # full windows
+        return -(-num_targets // self.stride)  # and the shorter last one
+
+    def fetch(self, positions: Tensor) -> dict[str, Tensor]:
+        """`tokens` (B, T + 1) int64 and `mask` (B, T), True where the target `tokens[:, 1:]` is real."""
+        starts = positions.to(self.tokens.device) * self.stride
+        index = starts.unsqueeze(1) + torch.arange(self.length + 1, device=self.tokens.device)  # (B, T + 1)
+        is_real = index < len(self.tokens)
+        tokens = self.tokens[index.clamp_(max=len(self.tokens) - 1)].long()
+        return {"tokens": tokens, "mask": is_real[:, 1:]}
+
+    def to(self, device: torch.device) -> "TokenWindows":
+        return TokenWindows(self.tokens.to(device), length=self.length, stride=self.stride)
+
+    def content_hash(self) -> str:
+        """Of the tokens alone: it is the same text, however it is cut."""
+        return hashlib.sha256(self.tokens.cpu().to(torch.int32).numpy().tobytes()).hexdigest()
+
+
+class Corpus:
+    """A text as tokens, its tokenizer, and how it is cut: the first part to train, the last to test."""
+
+    def __init__(self, content: bytes, *, source: str, tokenizer: str, length: int, validation: float, test: float):
+        """`source` names the text in errors; `validation` and `test` are shares of its tokens."""
+        self.source = source
+        self.length = length
+        self.validation, self.test = validation, test
+        self.tokenizer, self.tokens = tokenize(content, tokenizer, source)
+        self.spec = Spec(
+            "text", (length,), tokenizer=self.tokenizer.to_json(), vocabulary_size=self.tokenizer.vocabulary_size
+        )
+
+    def split(self, name: SplitName) -> TokenWindows:
+        count = len(self.tokens)
+        train_stop, test_start = int(count * (1 - self.validation - self.test)), int(count * (1 - self.test))
+        bounds = {"train": (0, train_stop), "validation": (train_stop, test_start), "test": (test_start, count)}
+        tokens = self.tokens[slice(*bounds[name])].clone()
+        needed = self.length + 1 if name == "train" else 2
+        if len(tokens) < needed:
+            raise DataError(
+                f"the {name} split of {self.source} has {len(tokens)} of its {count:,} tokens, fewer than {needed}: "
+                f"give a longer text, a smaller dataset.length or another dataset.validation and dataset.test"
+            )
+        return TokenWindows(tokens, length=self.length, stride=1 if name == "train" else self.length)
+
+
+def tokenize(content: bytes, tokenizer: str, source: str) -> tuple[Tokenizer, Tensor]:
+    """`tokenizer` "char" or "byte", and the tokens (N,) as uint8, or int32 where the vocabulary is larger.
+
+    The vocabulary of "char" is that of the whole text (as in nanoGPT): no character of the test split is unknown.
+    """
+    if not content:
+        raise DataError(f"{source} is empty")
+    if tokenizer == "byte":
+        return ByteTokenizer(), bytes_to_tokens(content)
+    text = decode_utf8(content, source)
+    characters = CharTokenizer.of_text(text)
+    tokens = characters.encode(text)
+    return characters, tokens.to(torch.uint8 if characters.vocabulary_size <= 256 else torch.int32)
+
+
+def decode_utf8(content: bytes, source: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source} is not UTF-8: byte {error.start:,} is 0x{content[error.start]:02x} ({error.reason}); "
+            "convert it, or read it as it is with dataset.tokenizer=byte"
+        ) from None
+
+
+def read_text(path: Path) -> bytes:
+    """The content of a plain, .gz or .xz file."""
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            return gzip.decompress(content)
+        return lzma.decompress(content) if path.suffix == ".xz" else content
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error

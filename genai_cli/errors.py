@@ -1,0 +1,57 @@
+"""What can end a command, and the exit code for it: the one place where exit codes are listed.
+
+Free of torch, so that every layer may raise these and `cli.py` may report them.
+"""
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What the shell learns from `genai`. Codes 2 to 7 come with one sentence a problem, never with a traceback."""
+
+    DONE = 0
+    BUG = 1  # ours: shown with its traceback
+    CONFIGURATION = 2  # what was asked for cannot be
+    DATA = 3  # data or a run directory missing, broken or not to be trusted
+    DIVERGED = 4  # a loss or gradient was NaN or infinite
+    OUT_OF_MEMORY = 5
+    STORAGE = 6  # disk full, no permission, ...
+    RUN_IN_USE = 7  # another process trains in this run directory
+    SWEEP_FAILED = 8  # at least one job of a sweep failed; its table says which and why
+    INTERRUPTED = 130  # Ctrl-C
+    TERMINATED = 143  # SIGTERM, after saving
+
+
+class GenaiError(Exception):
+    """An end that the user can do something about: the message says what, one line for each problem."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
+
+
+class ConfigError(GenaiError):
+    """What the user asked for cannot be. One line for each problem, all of them at once."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+    def __init__(self, *problems: str):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Diverged(GenaiError):
+    """A loss, a gradient or a weight was NaN or infinite, and the policy was to stop."""
+
+    exit_code = ExitCode.DIVERGED
+
+
+class StorageError(GenaiError):
+    """A file of the run directory cannot be written, or none of its checkpoints can be read."""
+
+    exit_code = ExitCode.STORAGE
+
+
+class RunInUse(GenaiError):
+    """Another process is at work in the run directory."""
+
+    exit_code = ExitCode.RUN_IN_USE

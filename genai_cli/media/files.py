@@ -1,0 +1,70 @@
+"""Samples as files: what each modality is read with, and one sheet to look at."""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+import numpy
+from torch import Tensor
+
+from genai_cli.data.base import Spec
+from genai_cli.media.sheets import images_to_uint8, join_texts, sheet, tokens_to_texts
+
+
+def write_samples(samples: Tensor, spec: Spec, folder: Path) -> Path:
+    """Write `samples` (B, *spec.shape) into `folder` and return the path of the sheet, which is written last.
+
+    Images: 00000.png, ... and sheet.png. Points: samples.csv and sheet.png. Text: 00000.txt, ..., samples.txt (all of
+    them) and sheet.txt (the first).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    match spec.modality:
+        case "image":
+            for i, image in enumerate(images_to_uint8(samples, spec)):
+                write_file(folder / f"{i:05d}.png", png_bytes(image))
+        case "points":
+            write_file(folder / "samples.csv", csv_bytes(samples))
+        case "text":
+            texts = tokens_to_texts(samples, spec)
+            for i, text in enumerate(texts):
+                write_file(folder / f"{i:05d}.txt", text.encode())
+            write_file(folder / "samples.txt", join_texts(texts).encode())
+        case _:
+            raise ValueError(f"no file format for the modality {spec.modality!r}")
+    return write_sheet(sheet(samples, spec), folder / "sheet")
+
+
+def write_sheet(picture: Tensor | str, path: Path) -> Path:
+    """Write what `sheet` returned to `path` with .png or .txt added, and return that path."""
+    if isinstance(picture, str):
+        return write_file(path.with_name(path.name + ".txt"), picture.encode())
+    return write_file(path.with_name(path.name + ".png"), png_bytes(picture))
+
+
+def png_bytes(image: Tensor) -> bytes:
+    """(C, H, W) uint8, C = 1 or 3, as a PNG file."""
+    from PIL import Image
+
+    pixels = image.squeeze(0) if len(image) == 1 else image.permute(1, 2, 0)
+    content = io.BytesIO()
+    Image.fromarray(numpy.ascontiguousarray(pixels.cpu().numpy())).save(content, format="PNG")
+    return content.getvalue()
+
+
+def csv_bytes(points: Tensor) -> bytes:
+    """(B, D) as a table with a header: x,y where D is 2, else x0,x1,... Numbers read back as the same float32."""
+    names = ["x", "y"] if points.shape[1] == 2 else [f"x{i}" for i in range(points.shape[1])]
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([f"{value:.9g}" for value in row] for row in points.detach().cpu().tolist())
+    return content.getvalue().encode()
+
+
+def write_file(path: Path, content: bytes) -> Path:
+    """Write a file that is whole or not there."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+    return path

@@ -1,0 +1,69 @@
+"""One thing to look at for many samples: a grid of images, a plot of points, or texts below each other."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from genai_cli.data.base import Spec
+from genai_cli.data.tokenizers import tokenizer_from_json
+from genai_cli.media.plots import plot_points
+
+MOST_IMAGES = 256
+MOST_TEXTS = 32
+PADDING = 2  # pixels around and between images
+LEGIBLE_WIDTH = 768  # pixels, to which a sheet of small images is enlarged by a whole factor
+
+
+def sheet(samples: Tensor, spec: Spec) -> Tensor | str:
+    """A picture, (3, H, W) uint8, or for tokens a text, of `samples` (B, *spec.shape).
+
+    Shows the first 256 images, the first 32 texts, all points (of more than two dimensions, the first two).
+    """
+    match spec.modality:
+        case "image":
+            return image_grid(images_to_uint8(samples[:MOST_IMAGES], spec))
+        case "points":
+            return plot_points(samples)
+        case "text":
+            return join_texts(tokens_to_texts(samples[:MOST_TEXTS], spec))
+    raise ValueError(f"no sheet for the modality {spec.modality!r}")
+
+
+def images_to_uint8(images: Tensor, spec: Spec) -> Tensor:
+    """(B, C, H, W) in the spec's range -> uint8 on the CPU. What is out of range is clamped, NaN is black."""
+    low, high = spec.value_range or (-1.0, 1.0)
+    unit = (images.detach().float().cpu() - low) / (high - low)
+    return (unit.nan_to_num(0.0) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def image_grid(images: Tensor) -> Tensor:
+    """(B, C, H, W) uint8, C = 1 or 3 -> (3, H', W') uint8: about as many rows as columns, on white.
+
+    Small images are enlarged by a whole factor, pixel by pixel.
+    """
+    count, _, height, width = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    scale = min(max(LEGIBLE_WIDTH // (columns * width), 1), 8)
+    images = images.expand(-1, 3, -1, -1).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    cell_height, cell_width = scale * height + PADDING, scale * width + PADDING
+    grid = torch.full((3, PADDING + rows * cell_height, PADDING + columns * cell_width), 255, dtype=torch.uint8)
+    for i, image in enumerate(images):
+        top, left = PADDING + i // columns * cell_height, PADDING + i % columns * cell_width
+        grid[:, top : top + scale * height, left : left + scale * width] = image
+    return grid
+
+
+def tokens_to_texts(tokens: Tensor, spec: Spec) -> list[str]:
+    """(B, T) -> B texts."""
+    if spec.tokenizer is None:
+        raise ValueError("the spec of these tokens has no tokenizer")
+    tokenizer = tokenizer_from_json(spec.tokenizer)
+    return [tokenizer.decode(row) for row in tokens.cpu()]
+
+
+def join_texts(texts: Sequence[str]) -> str:
+    """Texts below each other, each under a line with its number."""
+    return "".join(f"──── {i} {'─' * 60}\n{text}\n" for i, text in enumerate(texts))
