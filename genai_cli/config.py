@@ -8,15 +8,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from genai_cli.rules import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from genai_cli.errors import ConfigError
+from genai_cli.rules import (
+    CheckpointName,
+    FolderName,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    RunName,
+)
 
-
-class ConfigError(Exception):
-    """What the user asked for cannot be: exit code 2. One line for each problem, all of them at once."""
-
-    def __init__(self, *problems: str):
-        super().__init__("\n".join(problems))
-        self.problems = problems
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DeviceConfig",
+    "EvaluateConfig",
+    "LoggerConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "SampleConfig",
+    "TrainConfig",
+    "conf_dir",
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,7 @@ class TrainConfig:
     sample_every: PositiveInt | None = 500
     save_every: PositiveInt | None = 500
     evaluate_every: PositiveInt | None = None
+    evaluate_examples: PositiveInt | None = 1000  # of the validation split, each time; null: all of it
     num_samples: PositiveInt = 64  # in a picture of `sample_every`
     clip_norm: PositiveFloat | None = None  # of the gradient of each group
     ema: Fraction | None = None  # decay of the moving average of the weights
@@ -72,8 +88,9 @@ class LoggerConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    root: str = "outputs"  # where a run directory is made
-    dir: str | None = None  # or exactly this one; an unfinished run of the same configuration in it goes on
+    root: FolderName = "outputs"  # where a run directory is made
+    dir: FolderName | None = None  # or exactly this one; an unfinished run of the same configuration in it goes on
+    name: RunName | None = None  # the end of the directory's name; null: MODEL_DATASET, as they were typed
 
 
 @dataclass(frozen=True)
@@ -95,14 +112,14 @@ class Config:
 class SampleConfig:
     """`genai sample`. Other keys are the keyword arguments of the model's own `sample`."""
 
-    run: str  # a run directory, or "latest"
+    run: FolderName  # a run directory, or "latest"
     num_samples: PositiveInt = 64
     seed: NonNegativeInt = 0
     batch_size: PositiveInt = 64
-    checkpoint: str = "last"  # "last", "best" or a step
+    checkpoint: CheckpointName = "last"  # "last", "best" or a step
     weights: Literal["auto", "ema", "raw"] = "auto"  # auto: the average where the run kept one
-    out: str | None = None  # a folder; null: DIR/samples/seed-N
-    root: str = "outputs"  # where "latest" looks
+    out: FolderName | None = None  # a folder; null: DIR/samples/seed-N
+    root: FolderName = "outputs"  # where "latest" looks
     device: DeviceConfig = field(default_factory=DeviceConfig)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -111,13 +128,13 @@ class SampleConfig:
 class EvaluateConfig:
     """`genai evaluate`."""
 
-    run: str
+    run: FolderName
     split: Literal["validation", "test"] = "test"
     seed: NonNegativeInt = 0
     batch_size: PositiveInt = 256
-    checkpoint: str = "last"
+    checkpoint: CheckpointName = "last"
     weights: Literal["auto", "ema", "raw"] = "auto"
-    root: str = "outputs"
+    root: FolderName = "outputs"
     device: DeviceConfig = field(default_factory=DeviceConfig)
 
 

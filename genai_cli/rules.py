@@ -5,6 +5,7 @@ A constructor's annotations are its schema: `latent_dim: PositiveInt = 100` is a
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -26,3 +27,7 @@ FiniteFloat = Annotated[float, Rule("a finite number", math.isfinite)]
 # A share that may be zero but not all: a dropout rate, a moment's decay.
 Fraction = Annotated[float, Rule("at least 0 and below 1", lambda value: 0 <= value < 1)]
 Probability = Annotated[float, Rule("between 0 and 1", lambda value: 0 <= value <= 1)]
+# Names and places.
+FolderName = Annotated[str, Rule("the path of a folder", lambda value: value.strip() != "" and "\0" not in value)]
+RunName = Annotated[str, Rule("made of letters, digits and _ + - .", re.compile(r"[\w+-][\w.+-]{0,199}").fullmatch)]
+CheckpointName = Annotated[str, Rule("last, best or a step", re.compile(r"last|best|\d{1,18}").fullmatch)]

@@ -12,10 +12,10 @@ import torch
 
 from genai_cli import registry
 from genai_cli.config import Config
-from genai_cli.data.base import Dataset, Spec
+from genai_cli.data.base import DataError, Dataset, Spec
 from genai_cli.engine import checkpoint as checkpoints
 from genai_cli.engine.run import read_spec
-from genai_cli.errors import ConfigError, StorageError
+from genai_cli.errors import ConfigError
 from genai_cli.models.base import GenerativeModel
 
 
@@ -58,5 +58,5 @@ def load_trained(
     try:
         model.load_state_dict(loaded.model | loaded.ema if averaged else loaded.model)
     except RuntimeError as error:
-        raise StorageError(f"{folder}: the weights do not fit the model of its config.yaml: {error}") from error
+        raise DataError(f"{folder}: the weights do not fit the model of its config.yaml: {error}") from error
     return TrainedRun(folder, config, spec, model.to(device).eval(), loaded.step, averaged)

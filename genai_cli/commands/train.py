@@ -1,6 +1,7 @@
 """`genai train`: build what the configuration names, take or resume a run directory, and train."""
 
 import dataclasses
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,18 +15,29 @@ from genai_cli.data.base import Split
 from genai_cli.engine import faults
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.distributed import World, join_world, leave_world
-from genai_cli.engine.logs import RunLog, flatten, last_metrics
+from genai_cli.engine.logs import RunLog, flatten
 from genai_cli.engine.memory import keep_freed_pages
 from genai_cli.engine.optimizers import check_overrides
 from genai_cli.engine.provenance import provenance
-from genai_cli.engine.run import claim_run_directory, describe, held, make_run_directory
+from genai_cli.engine.run import claim_run_directory, describe, held
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.trainer import Outcome, Trainer
 from genai_cli.errors import ExitCode
+from genai_cli.locate import last_metrics, make_directory
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
 
 _INITIALISATION = 5  # tag of this use of the seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a run is put together from."""
+
+    train: Split
+    validation: Split
+    model: GenerativeModel
+    notes: tuple[str, ...]  # on the data, for the user: files left out, and the like
 
 
 def run(config: Config, *, folder: Path | None = None) -> ExitCode:
@@ -38,7 +50,7 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
             with signals.interruptible():
                 device = choose_device(config.device)
                 world = join_world(device.type)
-                train, validation, model = _build(config, device)
+                parts = _build(config, device)
         except Interruption:
             return signals.exit_code
         try:
@@ -47,8 +59,10 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
             folder = Path(str(world.broadcast(taken)))
             with held(folder) if world.is_first else nullcontext():
                 if world.is_first:
-                    _describe(config, folder, world, device, train, model)
-                trainer = Trainer(model, train, validation, config, folder=folder, world=world, device=device)
+                    _describe(config, folder, world, device, parts)
+                trainer = Trainer(
+                    parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device
+                )
                 outcome = trainer.run(signals)
                 if world.is_first:
                     _close(config, folder, outcome, time.perf_counter() - started)
@@ -57,7 +71,7 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
             leave_world()
 
 
-def _build(config: Config, device: torch.device) -> tuple[Split, Split, GenerativeModel]:
+def _build(config: Config, device: torch.device) -> Parts:
     """The data and the untrained model, before any directory is made: what is wrong with them leaves none behind."""
     faults.point("data")
     dataset = runs.build_dataset(config)
@@ -66,7 +80,7 @@ def _build(config: Config, device: torch.device) -> tuple[Split, Split, Generati
     torch.manual_seed(mix(config.seed, _INITIALISATION))
     model = runs.build_model(config, dataset.spec).to(device)
     check_overrides(config.optimizer, model.parameter_groups())
-    return train, validation, model
+    return Parts(train, validation, model, dataset.notes)
 
 
 def _take_directory(config: Config, folder: Path | None) -> Path:
@@ -74,20 +88,24 @@ def _take_directory(config: Config, folder: Path | None) -> Path:
     if folder is not None:
         return folder
     if config.run.dir is None:
-        return make_run_directory(Path(config.run.root), config.run.name or "run")
+        return make_directory(Path(config.run.root), config.run.name or "run")
     claim_run_directory(Path(config.run.dir))
     return Path(config.run.dir)
 
 
-def _describe(
-    config: Config, folder: Path, world: World, device: torch.device, train: Split, model: GenerativeModel
-) -> None:
+def _describe(config: Config, folder: Path, world: World, device: torch.device, parts: Parts) -> None:
     """Write config.yaml and the rest. A run that goes on keeps the provenance of its start."""
+    for note in parts.notes:
+        print(f"note: {note}", file=sys.stderr)
     record = None
     if not (folder / "config.yaml").is_file():
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        record = provenance(device=device, world=world, data_sha256=train.content_hash(), parameters=parameters)
-    describe(folder, config=as_mapping(config), spec=model.spec, provenance=record)
+        record = provenance(
+            device=device,
+            world=world,
+            data={"train_sha256": parts.train.content_hash(), "notes": list(parts.notes)},
+            parameters=sum(parameter.numel() for parameter in parts.model.parameters()),
+        )
+    describe(folder, config=as_mapping(config), spec=parts.model.spec, provenance=record)
 
 
 def as_mapping(config: Config) -> dict[str, Any]:
@@ -100,8 +118,9 @@ def as_mapping(config: Config) -> dict[str, Any]:
 def _close(config: Config, folder: Path, outcome: Outcome, seconds: float) -> None:
     if outcome.exit_code == ExitCode.DONE and not outcome.did_nothing:
         log = RunLog(folder, first_step=outcome.step, tensorboard=config.logger.tensorboard)
-        metrics = {key: value for key, value in last_metrics(folder).items() if not key.startswith(("time/", "step"))}
-        log.hyperparameters(flatten(as_mapping(config)), metrics)
+        last = last_metrics(folder).items()
+        metrics = {key: value for key, value in last if not key.startswith(("time/", "step")) and value is not None}
+        log.hyperparameters(outcome.step, flatten(as_mapping(config)), metrics)
         log.close()
     _say_where(folder, outcome, seconds)
 

@@ -1,0 +1,208 @@
+"""`genai COMMAND [key=value ...] [flags]`: the command table, flags, and the exit code of whatever happens.
+
+A single run is composed, checked and dispatched here; Hydra's own main runs sweeps, completion and --info.
+Nothing heavy is imported before it is needed: `--help` needs neither Hydra nor torch, a usage error no torch.
+"""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from genai_cli.errors import ConfigError, ExitCode, GenaiError
+
+COMMANDS = {
+    "train": "train a model on a data set, or go on with a run: model=NAME dataset=NAME, or run=DIR",
+    "sample": "new examples from a trained run: run=DIR or run=latest",
+    "evaluate": "figures of a trained run on held-out data: run=DIR or run=latest",
+    "list": "what there is: models, datasets, optimizers, experiments",
+}
+HELP = """\
+genai: train, sample and judge any family of generative model, on any kind of data, one way.
+
+  genai train model=gan dataset=mnist               one run directory under outputs/
+  genai train run=latest train.steps=20000          go on with it
+  genai train -m model=gan,vae dataset=mnist        a sweep: one job for each combination
+  genai sample run=latest num_samples=64 seed=0
+  genai evaluate run=latest
+  genai list models
+
+Commands (genai COMMAND --help says more)
+{commands}
+Options are written key=value, in any order. Flags: --cfg job (show the configuration and stop), -m (sweep),
+--config-dir DIR (YAML presets of your own), --version. Completion: eval "$(genai -sc install=bash)"
+"""
+STORAGE_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG,
+    errno.ENOTDIR, errno.EISDIR,
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The console script."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do what the words after `genai` say, and return the exit code. Problems go to stderr, one line each."""
+    try:
+        return _dispatch(list(argv))
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    except Exception as error:
+        return report(error)
+
+
+def report(error: Exception) -> int:
+    """Tell the user what ended the command, and return its exit code. Only a bug shows a traceback."""
+    code, lines = explain(error)
+    if code == ExitCode.BUG:
+        import traceback
+
+        traceback.print_exception(error)
+        lines = ["this is a bug of genai: please report it, with the lines above and the command"]
+    if os.environ.get("RANK", "0") == "0" or code == ExitCode.BUG:  # of several processes one speaks
+        for line in lines:
+            print(f"genai: {line}", file=sys.stderr)
+    return code
+
+
+def explain(error: Exception) -> tuple[ExitCode, list[str]]:
+    """The exit code for an exception, and a sentence for each of its problems. No import of torch."""
+    if isinstance(error, GenaiError):
+        return error.exit_code, str(error).splitlines() or [type(error).__name__]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        remedies = "a smaller train.batch_size, a larger train.accumulate, or device.precision=bf16"
+        return ExitCode.OUT_OF_MEMORY, [f"out of memory; try {remedies}"]
+    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+        place = f" ({error.filename})" if error.filename else ""
+        return ExitCode.STORAGE, [f"storage: {error.strerror}{place}; what was saved before is whole"]
+    return ExitCode.BUG, []
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP.format(commands="".join(f"  {name:<10}{words}\n" for name, words in COMMANDS.items())))
+        return ExitCode.DONE
+    if argv[0] == "--version":
+        from genai_cli import __version__
+
+        print(f"genai {__version__}")
+        return ExitCode.DONE
+    if argv[0] in ("-sc", "--shell-completion"):
+        from genai_cli import completion
+
+        return completion.run(argv[1:])
+    command = next((word for word in argv if word in COMMANDS), None) if argv[0].startswith("-") else argv[0]
+    if command not in COMMANDS:
+        from genai_cli.suggest import advice
+
+        raise ConfigError(f"{argv[0]} is no command of genai; {advice(argv[0], COMMANDS)}")
+    argv.remove(command)
+    return _run_list(argv) if command == "list" else _run_command(command, argv)
+
+
+def _run_list(argv: list[str]) -> int:
+    from genai_cli.commands import list as listing
+
+    arguments = _arguments("list", argv)
+    if arguments.help:
+        print(listing.HELP)
+        return ExitCode.DONE
+    listing.run(arguments.overrides, arguments.config_dir)
+    return ExitCode.DONE
+
+
+def _run_command(command: str, argv: list[str]) -> int:
+    arguments = _arguments(command, argv)
+    if arguments.help:
+        from genai_cli.commands import list as listing
+
+        print(listing.describe_command(command, COMMANDS[command], arguments.config_dir))
+        return ExitCode.DONE
+    if arguments.shell_completion:
+        from genai_cli import completion
+
+        return completion.run(arguments.overrides)
+    from genai_cli.configure import configure
+    from genai_cli.overrides import Overrides
+
+    overrides = Overrides(
+        arguments.overrides, command=command, is_sweep=arguments.multirun, config_dir=arguments.config_dir
+    )
+    if arguments.multirun:
+        from genai_cli.commands import sweep
+
+        return sweep.run(command, overrides)
+    configured = configure(command, next(overrides.jobs()), overrides)
+    if arguments.cfg == "job":
+        _show(configured.resolved if arguments.resolve else configured.values, arguments.package)
+        return ExitCode.DONE
+    if arguments.cfg or arguments.info is not None:
+        flags = ["--cfg", arguments.cfg] if arguments.cfg else ["--info", arguments.info]
+        run_hydra(command, [*flags, *overrides.for_hydra], lambda _: None, overrides.config_dir)
+        return ExitCode.DONE
+    work = import_module(f"genai_cli.commands.{command}").run  # here torch is imported
+    return work(configured.config, folder=configured.folder)
+
+
+def _show(values: dict[str, Any], package: str | None) -> None:
+    """Print a configuration, or the part of it that --package names, as YAML."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create(values)
+    part = config if package in (None, "_global_") else OmegaConf.select(config, package)
+    if part is None:
+        raise ConfigError(f"--package {package} is no part of the configuration")
+    print(OmegaConf.to_yaml(part) if OmegaConf.is_config(part) else part, end="" if OmegaConf.is_config(part) else "\n")
+
+
+def run_hydra(command: str, argv: list[str], task: Callable[[Any], Any], config_dir: Path | None = None) -> None:
+    """Hydra's own program for a command of ours, with `argv` in place of the shell's words. Its errors are raised."""
+    import hydra
+
+    from genai_cli.config import conf_dir
+
+    program = hydra.main(config_path=str(conf_dir()), config_name=command, version_base="1.3")(task)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else it prints them and exits
+    before = sys.argv
+    sys.argv = ["genai", *argv, *(["--config-dir", str(config_dir)] if config_dir else [])]
+    try:
+        program()
+    finally:
+        sys.argv = before
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; genai --help shows the flags")
+
+
+def _arguments(command: str, argv: list[str]) -> argparse.Namespace:
+    """Flags and overrides in any order."""
+    parser = _Parser(prog=f"genai {command}", add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-cd", "--config-dir", type=Path)
+    if command != "list":
+        parser.add_argument("-c", "--cfg", choices=["job", "hydra", "all"])
+        parser.add_argument("-p", "--package")
+        parser.add_argument("--resolve", action="store_true")
+        parser.add_argument("-i", "--info", nargs="?", const="all")
+        parser.add_argument("-m", "--multirun", action="store_true")
+        parser.add_argument("-sc", "--shell-completion", action="store_true")
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.config_dir is not None and not arguments.config_dir.is_dir():
+        raise ConfigError(f"--config-dir {arguments.config_dir} is no folder")
+    if command != "list" and (arguments.package or arguments.resolve) and not arguments.cfg:
+        raise ConfigError("--package and --resolve belong to --cfg")
+    if command != "list" and sum(map(bool, (arguments.cfg, arguments.info, arguments.multirun))) > 1:
+        raise ConfigError("--cfg, --info and --multirun exclude one another")
+    return arguments

@@ -1,0 +1,122 @@
+"""From overrides to the checked configuration of a command: what is composed, from where, and which schema judges."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genai_cli import registry
+from genai_cli.checks import prefer_typed
+from genai_cli.compose import MISSING, Composed, compose_command, compose_over
+from genai_cli.config import Config, EvaluateConfig, RunConfig, SampleConfig
+from genai_cli.errors import ConfigError
+from genai_cli.locate import describe_newest, find_run, is_run, read_config
+from genai_cli.overrides import Overrides, Typed
+from genai_cli.schema import changed_keys, check_evaluate, check_sample, judge_train, read_run_config, refused_changes
+from genai_cli.suggest import listing, nearest
+
+
+@dataclass(frozen=True)
+class Configured:
+    """A configuration that passed every check."""
+
+    config: Config | SampleConfig | EvaluateConfig
+    folder: Path | None  # the run directory to go on with, or to work on
+    values: dict[str, Any]  # what --cfg job shows
+    resolved: dict[str, Any]  # the same with --resolve
+
+
+def configure(command: str, job: list[Typed], overrides: Overrides) -> Configured:
+    """The configuration of one job of `overrides`. Raises ConfigError with all problems."""
+    if command != "train":
+        return _configure_for_run(command, job, overrides)
+    resumed = [typed for typed in job if typed.key == "run" and not isinstance(typed.value, dict)]
+    if resumed:
+        return _configure_resumed(resumed[-1].text, [typed for typed in job if typed not in resumed], overrides)
+    return _configure_train(job, overrides)
+
+
+def _configure_train(job: list[Typed], overrides: Overrides) -> Configured:
+    composed = compose_command("train", job, overrides.config_dir)
+    config, problems = judge_train(
+        prefer_typed(composed.resolved, composed.typed),
+        choices=composed.choices,
+        unjudged={*composed.missing, *overrides.guessed},
+    )
+    problems = [*overrides.problems, *_missing_groups(composed, job, overrides), *problems]
+    if problems:
+        raise ConfigError(*problems)
+    _check_directory(config)
+    values, resolved = (prefer_typed(shown, composed.typed) for shown in (composed.values, composed.resolved))
+    return Configured(config, None, values, resolved)
+
+
+def _check_directory(config: Config) -> None:
+    """A run that `run.dir` holds already goes on only if it is this very run."""
+    if config.run.dir is not None and is_run(Path(config.run.dir)):
+        changed = changed_keys(read_run_config(Path(config.run.dir)), config)
+        if changed:
+            advised = f"name a new directory, or go on with run={config.run.dir}"
+            raise ConfigError(f"run.dir={config.run.dir} holds another run; {advised}", *changed)
+
+
+def _missing_groups(composed: Composed, job: list[Typed], overrides: Overrides) -> list[str]:
+    """One line for each group without a choice, unless a misspelt name of it is a problem already."""
+    return [
+        f"{group} is required: {group}=NAME, one of {listing(registry.presets(group, overrides.config_dir))}"
+        for group in composed.missing
+        if not any(nearest(typed.key, [group]) for typed in job)
+    ]
+
+
+def _configure_resumed(run: str, job: list[Typed], overrides: Overrides) -> Configured:
+    """`genai train run=DIR`: the run's own configuration, with what was typed laid over it."""
+    roots = [str(typed.value) for typed in job if typed.key == "run.root"]
+    directory = find_run(run, roots[-1] if roots else RunConfig().root)
+    values, typed = compose_over(read_config(directory), job, overrides.config_dir)
+    values = prefer_typed(values, typed)
+    config, problems = judge_train(values, unjudged=overrides.guessed)
+    if config is not None:
+        problems = refused_changes(read_run_config(directory), config)
+    problems = [*overrides.problems, *problems]
+    if problems:
+        raise ConfigError(*problems)
+    return Configured(config, directory, values, values)
+
+
+def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> Configured:
+    """`genai sample` and `genai evaluate`, which work on a run directory."""
+    composed = compose_command(command, job, overrides.config_dir)
+    values = dict(composed.resolved)
+    problems = list(overrides.problems)
+    for group in overrides.guessed:
+        values.pop(group, None)
+    root = str(values.get("root", "outputs"))
+    directory, model, plugins = None, None, []
+    if "run" not in values:
+        problems.append(f"run is required: run=DIR or run=latest; {describe_newest(root)}")
+        values["run"] = MISSING
+    else:
+        try:
+            directory = find_run(str(values["run"]), root)
+            values["run"] = str(directory)
+            model, plugins = _model_of(directory)
+        except ConfigError as error:
+            problems += error.problems
+    try:
+        config = check_evaluate(values) if command == "evaluate" else check_sample(values, model, plugins)
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
+    return Configured(config, directory, composed.values, composed.resolved)
+
+
+def _model_of(directory: Path) -> tuple[dict[str, Any], list[str]]:
+    """The model of a run and the plugins that it may come from."""
+    recorded = read_config(directory)
+    model, plugins = recorded.get("model"), recorded.get("plugins") or []
+    is_whole = isinstance(model, dict) and isinstance(model.get("name"), str) and isinstance(plugins, list | tuple)
+    if not is_whole:
+        raise ConfigError(f"{directory}/config.yaml names no model, so it is not the configuration of a run")
+    registry.define(registry.MODEL, model["name"], map(str, plugins))
+    return model, [str(plugin) for plugin in plugins]

@@ -1,0 +1,155 @@
+"""From a plain mapping to a checked `Config`, `SampleConfig` or `EvaluateConfig`, or to every reason why not.
+
+The dataclasses of `config.py` are the schema of what the engine reads, constructors that of a model's and a data
+set's own keys (`registry.py`). All problems are reported at once, each as key, value, rule and remedy. No torch, no
+Hydra, no import of what a configuration names.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from genai_cli import registry
+from genai_cli.annotations import show
+from genai_cli.checks import Check
+from genai_cli.config import Config, ConfigError, EvaluateConfig, RunConfig, SampleConfig, TrainConfig
+from genai_cli.locate import read_config
+from genai_cli.registry import DATASET, MODEL
+from genai_cli.suggest import advice
+
+# What a run that goes on may change: its length, rhythm and safety. No number computed so far depends on them.
+MAY_CHANGE = (
+    "train.steps",
+    "train.epochs",
+    "train.log_every",
+    "train.sample_every",
+    "train.save_every",
+    "train.evaluate_every",
+    "train.evaluate_examples",
+    "train.num_samples",
+    "train.keep",
+    "train.nonfinite",
+    "train.nonfinite_limit",
+)
+MAY_CHANGE_GROUPS = ("device.", "logger.")
+
+
+def check_train(values: Mapping[str, Any], **circumstances: Any) -> Config:
+    """The checked configuration of a training run. Raises ConfigError with all problems; see `judge_train`."""
+    config, problems = judge_train(values, **circumstances)
+    if config is None:
+        raise ConfigError(*problems)
+    return config
+
+
+def judge_train(
+    values: Mapping[str, Any],
+    *,
+    choices: Mapping[str, str] = MappingProxyType({}),
+    unjudged: Iterable[str] = (),
+) -> tuple[Config | None, list[str]]:
+    """The configuration of a training run, or None and everything that is wrong with it.
+
+    `choices` are the presets by group, such as {"model": "gan"}, where they are known. `unjudged` groups have been
+    refused already: the rest is checked without them, and there is no configuration.
+    """
+    unjudged = set(unjudged)
+    check = Check()
+    judged = {key: value for key, value in values.items() if key not in unjudged}
+    known = check.record(Config, judged, optional=unjudged)
+    plugins = known.get("plugins", ())
+    model = check.named(MODEL, known.get("model"), plugins, choices.get("model"))
+    dataset = check.named(DATASET, known.get("dataset"), plugins, choices.get("dataset"))
+    if model and dataset:
+        check.combination(model, dataset, plugins)
+    check.optimizer(known.get("optimizer"))
+    if "model" not in unjudged:  # whose YAML says how long
+        check.length(known.get("train", TrainConfig()))
+    check.batch(known.get("train"))
+    if check.problems or unjudged:
+        return None, check.problems
+    name = "_".join(choices.get(word) or known[word]["name"] for word in ("model", "dataset"))
+    run = known.get("run", RunConfig())
+    known |= {"model": model.options, "dataset": dataset.options}
+    return Config(**{**known, "run": dataclasses.replace(run, name=run.name or name)}), []
+
+
+def config_from_mapping(values: Mapping[str, Any]) -> Config:
+    """A `Config` from a mapping that nobody vouches for, such as a run directory's `config.yaml`.
+
+    Keys outside the schema (`_target_` among them) are refused and `${...}` stays the text it is.
+    """
+    return check_train(values)
+
+
+def read_run_config(directory: Path) -> Config:
+    """The configuration that a run directory holds, checked like any other. Raises ConfigError."""
+    return config_from_mapping(read_config(directory))
+
+
+def changed_keys(old: Config, new: Config) -> list[str]:
+    """`optimizer.lr: 0.001 in the run, 0.002 asked for`, for each key that differs; `run.*` may, it says only where."""
+    return [f"{key}: {show(was)} in the run, {show(now)} asked for" for key, (was, now) in _changes(old, new).items()]
+
+
+def refused_changes(old: Config, new: Config) -> list[str]:
+    """The lines of `changed_keys` for what a run that goes on must keep."""
+    return [
+        f"{key}: {show(was)} in the run, {show(now)} asked for; a run keeps it: start another one for the new value"
+        for key, (was, now) in _changes(old, new).items()
+        if key not in MAY_CHANGE and not key.startswith(MAY_CHANGE_GROUPS)
+    ]
+
+
+def _changes(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    olds, news = flatten(dataclasses.asdict(old)), flatten(dataclasses.asdict(new))
+    keys = [key for key in {**olds, **news} if not key.startswith("run.")]
+    return {key: (olds.get(key), news.get(key)) for key in keys if olds.get(key) != news.get(key)}
+
+
+def check_sample(
+    values: Mapping[str, Any], model: Mapping[str, Any] | None, plugins: Iterable[str] = ()
+) -> SampleConfig:
+    """The checked configuration of `genai sample`; `model` is the run's, whose `sample` has options of its own."""
+    check = Check()
+    fields = {field.name for field in dataclasses.fields(SampleConfig)} - {"options"}
+    own = {key: value for key, value in values.items() if key in fields}
+    others = {key: value for key, value in values.items() if key not in fields}
+    known = check.record(SampleConfig, own)
+    if model is None:
+        for key in others:
+            check.problem(f"{key} is no key of genai sample; {advice(key, fields)}")
+    else:
+        definition = registry.define(MODEL, model["name"], plugins)
+        owner = f"genai sample or of model={model['name']}"
+        known["options"] = check.options(definition.sample_options, others, "", owner, also=fields, fill=False)
+    check.raise_problems()
+    return SampleConfig(**known)
+
+
+def check_evaluate(values: Mapping[str, Any]) -> EvaluateConfig:
+    """The checked configuration of `genai evaluate`."""
+    check = Check()
+    known = check.record(EvaluateConfig, values)
+    check.raise_problems()
+    return EvaluateConfig(**known)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"steps": 5}} -> {"train.steps": 5}; an empty mapping is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def plain(value: Any) -> Any:
+    """`value` as YAML and JSON have it: mappings, lists, numbers, texts."""
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
