@@ -22,6 +22,7 @@ from genai_cli.overrides import RESOLVER, Typed, assign, merge, quote
 from genai_cli.schema import flatten
 
 MISSING = "???"
+OUTRANKED = ("optimizer", "device", "logger")  # groups that come before the model, so that its preset may set their keys
 # Hydra keeps its hands off: no directory, no log file, no logging of its own.
 QUIET = [
     "hydra/job_logging=none",
@@ -50,6 +51,9 @@ def compose_command(command: str, overrides: list[Typed], config_dir: Path | Non
     hydra = config.pop("hydra")
     _refuse_hostile(hydra)
     values = OmegaConf.to_container(config, resolve=False)
+    for typed in overrides:
+        if typed.key in OUTRANKED and typed.value is not None:  # typed by the user, it wins over a model's preset
+            merge(values, _own_values(typed, config_dir))
     typed_values = [typed for typed in overrides if not _is_for_hydra(typed)]
     assign(values, typed_values)
     choices = {group: choice for group, choice in hydra.runtime.choices.items() if isinstance(choice, str)}
@@ -66,15 +70,20 @@ def compose_over(
     typed_values = []
     for typed in overrides:
         if typed.is_group and not typed.is_deletion and typed.value is not None:
-            with _searching(config_dir):
-                chosen = _compose(f"{typed.key}/{typed.value}", config_dir, [], return_hydra_config=False)
-            merge(base, OmegaConf.to_container(chosen, resolve=False))
+            merge(base, _own_values(typed, config_dir))
         elif isinstance(typed.value, str) and "${" in typed.value:
             raise ConfigError(f"{typed}: a run that goes on takes values, no references such as ${{train.steps}}")
         else:
             typed_values.append(typed)
     assign(base, typed_values)
     return base, _typed_keys(typed_values)
+
+
+def _own_values(choice: Typed, config_dir: Path | None) -> dict[str, Any]:
+    """What the YAML of one choice says: {"optimizer": {"name": "sgd", ...}}."""
+    with _searching(config_dir):
+        chosen = _compose(f"{choice.key}/{choice.value}", config_dir, [], return_hydra_config=False)
+    return OmegaConf.to_container(chosen, resolve=False)
 
 
 def _is_for_hydra(typed: Typed) -> bool:
