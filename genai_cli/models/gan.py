@@ -1,0 +1,105 @@
+"""Generative adversarial network (Goodfellow et al. 2014, arXiv:1406.2661). `genai train model=gan dataset=mnist`
+
+The discriminator learns to tell data from fakes, the generator to make fakes that it takes for data (Algorithm 1, with
+one step of the discriminator for each of the generator).
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models.base import GenerativeModel, Metrics, Step
+from genai_cli.nn.adversarial import GENERATOR_LOSSES, discriminator_loss
+from genai_cli.nn.mlp import mlp
+from genai_cli.nn.random import RowRandom
+from genai_cli.nn.ranges import tanh_to_range
+from genai_cli.rules import PositiveInt
+
+
+class GAN(GenerativeModel):
+    """Two perceptrons in a game: generator latent_dim -> width -> 2 width -> data, discriminator the same backwards.
+
+    `generator=stochastic` adds noise to what the generator makes of z, of a size that it learns.
+    """
+
+    modalities = ("image", "points")
+    tiny = {"latent_dim": 4, "width": 8}
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        latent_dim: PositiveInt = 100,
+        width: PositiveInt = 256,
+        loss: Literal["nonsaturating", "minimax"] = "nonsaturating",
+        generator: Literal["deterministic", "stochastic"] = "deterministic",
+    ):
+        super().__init__(spec)
+        self.latent_dim = latent_dim
+        self.judge_fakes = GENERATOR_LOSSES[loss]
+        self.generator = Generator(spec, latent_dim, width, is_stochastic=generator == "stochastic")
+        widths = [math.prod(spec.shape), 2 * width, width, 1]
+        self.discriminator = nn.Sequential(nn.Flatten(), mlp(widths, lambda: nn.LeakyReLU(0.2)))
+
+    def train_step(self, step: Step) -> None:
+        step.minimize("discriminator", self.discriminator_loss)
+        step.minimize("generator", self.generator_loss)
+
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        real = batch[self.spec.key]
+        with torch.no_grad():
+            fake = self.generator(batch.random)
+        # One pass over both is faster than two, and the same: no layer mixes rows.
+        real_logits, fake_logits = self.discriminator(torch.cat([real, fake])).chunk(2)  # each (B, 1)
+        metrics = {"real_probability": real_logits.sigmoid().mean(), "fake_probability": fake_logits.sigmoid().mean()}
+        return discriminator_loss(real_logits, fake_logits), metrics
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        fake = self.generator(batch.random)
+        return self.judge_fakes(self.discriminator(fake)), {}
+
+    def sample(self, random: RowRandom) -> Tensor:
+        return self.generator(random)
+
+    def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
+        return {"discriminator": self.discriminator.parameters(), "generator": self.generator.parameters()}
+
+    def ema_parameters(self) -> Iterable[Parameter]:
+        return self.generator.parameters()
+
+    def evaluate(self, batch: Batch) -> Metrics:
+        """What the discriminator thinks of unseen data and of fakes: no figure of merit.
+
+        A "real" far below the one of training says that it has learned the training set by heart.
+        """
+        real = self.discriminator(batch[self.spec.key]).sigmoid()
+        fake = self.discriminator(self.generator(batch.random)).sigmoid()
+        return {"real_probability": real.squeeze(1), "fake_probability": fake.squeeze(1)}
+
+
+class Generator(nn.Module):
+    """Draws z and maps it to data: G(z) = mu(z), or mu(z) + sigma(z) * eps with noise eps for every coordinate.
+
+    Where the data are bounded, a tanh brings the sum into their range: no sample may leave it.
+    """
+
+    def __init__(self, spec: Spec, latent_dim: int, width: int, *, is_stochastic: bool):
+        super().__init__()
+        self.spec, self.latent_dim, self.is_stochastic = spec, latent_dim, is_stochastic
+        self.data_dim = math.prod(spec.shape)
+        self.network = mlp([latent_dim, width, 2 * width, self.data_dim * (1 + is_stochastic)])
+
+    def forward(self, random: RowRandom) -> Tensor:
+        """(B, *spec.shape), one example for each row of `random`."""
+        output = self.network(random.normal(self.latent_dim))
+        if self.is_stochastic:
+            mu, rho = output.chunk(2, dim=1)  # each (B, D)
+            # exp(rho - 3), were it not linear for large rho: starts at sigma = 0.05, nearly deterministic.
+            output = mu + F.softplus(rho - 3) * random.normal(self.data_dim)
+        return tanh_to_range(output, self.spec.value_range).unflatten(1, self.spec.shape)

@@ -1,0 +1,27 @@
+"""Between the range of the data, (low, high) or None where they have no bounds, and the unit interval."""
+
+import torch
+from torch import Tensor
+
+Range = tuple[float, float]
+
+
+def to_unit(x: Tensor, value_range: Range) -> Tensor:
+    """`x` in [low, high] to [0, 1]."""
+    low, high = value_range
+    return (x - low) / (high - low)
+
+
+def from_unit(x: Tensor, value_range: Range) -> Tensor:
+    """`x` in [0, 1] to [low, high]."""
+    low, high = value_range
+    return low + (high - low) * x
+
+
+def tanh_to_range(x: Tensor, value_range: Range | None) -> Tensor:
+    """tanh stretched from [-1, 1] to the range of the data; `x` itself where that has no bounds."""
+    if value_range is None:
+        return x
+    if value_range == (-1.0, 1.0):
+        return torch.tanh(x)
+    return from_unit((torch.tanh(x) + 1) / 2, value_range)

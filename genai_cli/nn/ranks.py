@@ -1,0 +1,31 @@
+"""Sums over the processes of a run, for layers whose statistics are of the whole batch and not of one rank's share."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def has_many_ranks() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """The elementwise sum of every rank's `x`, the same on each; differentiable, any number of times.
+
+    Every rank must make the same calls in the same order, in backward too. With one process it is `x` itself.
+    """
+    return _SumOverRanks.apply(x) if has_many_ranks() else x
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """y = sum_r x_r on every rank. If L_r is rank r's loss, then d(sum_r L_r)/dx_s = sum_r dL_r/dy: the same map."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _SumOverRanks.apply(gradient)
