@@ -1,0 +1,133 @@
+"""GPT: a causal transformer that predicts the next token (Radford et al. 2018, 2019).
+
+`genai train model=gpt dataset=shakespeare`, then `genai sample run=latest prompt="ROMEO:" length=500 temperature=0.8`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models.base import GenerativeModel, Metrics
+from genai_cli.nn.random import RowRandom
+from genai_cli.nn.transformer import CausalTransformer
+from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
+from genai_cli.samplers.decoding import draw_tokens
+
+IGNORED = -100  # target that `cross_entropy` leaves out
+
+
+class GPT(GenerativeModel):
+    """A causal transformer: p(tokens) is the product of p(token | tokens before it)."""
+
+    modalities = ("text",)
+    monitor = "nll"
+    rules = {
+        "width % heads == 0": "width must be divisible by heads",
+        "heads % (kv_heads or heads) == 0": "heads must be divisible by kv_heads",
+        "positions != 'rotary' or width // heads % 2 == 0": "rotary positions need an even width / heads",
+    }
+    tiny = {"width": 16, "depth": 2, "heads": 2, "kv_heads": 1}
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        width: PositiveInt = 128,
+        depth: PositiveInt = 4,
+        heads: PositiveInt = 4,
+        kv_heads: PositiveInt | None = None,
+        activation: Literal["gelu", "relu2", "swiglu"] = "gelu",
+        positions: Literal["rotary", "learned"] = "rotary",
+        tied: bool = True,
+        dropout: Fraction = 0.0,
+    ):
+        super().__init__(spec)
+        (self.context,) = spec.shape  # T, tokens that a prediction may look back on
+        self.start = newline_token(spec.tokenizer)
+        self.embedding = nn.Embedding(spec.vocabulary_size, width)
+        self.transformer = CausalTransformer(
+            context=self.context, width=width, depth=depth, heads=heads, kv_heads=kv_heads,
+            activation=activation, positions=positions, dropout=dropout,
+        )  # fmt: skip
+        self.head = None if tied else nn.Linear(width, spec.vocabulary_size, bias=False)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        if self.head is not None:
+            nn.init.normal_(self.head.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) int64 -> logits (B, T, V): at t those of the token after t, from tokens 0 to t."""
+        return self.logits(self.transformer(self.embedding(tokens)))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(..., C) -> (..., V)."""
+        return F.linear(features, self.embedding.weight if self.head is None else self.head.weight)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Nats per token, a mean over the targets that the mask leaves in."""
+        logits = self(batch["tokens"][:, :-1]).float()  # (B, T, V)
+        return F.cross_entropy(logits.flatten(0, 1), masked_targets(batch).flatten()), {}
+
+    def evaluate(self, batch: Batch) -> Metrics:
+        """Nats per token of each window, and how many tokens that is the mean of (`weight`): the set's exact figure."""
+        logits = self(batch["tokens"][:, :-1]).float()  # (B, T, V)
+        nll = F.cross_entropy(logits.transpose(1, 2), masked_targets(batch), reduction="none")  # (B, T)
+        weight = batch["mask"].sum(1)
+        return {"nll": nll.sum(1) / weight.clamp(min=1), "weight": weight.to(nll.dtype)}
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        random: RowRandom,
+        *,
+        temperature: PositiveFloat = 1.0,
+        top_k: PositiveInt | None = None,
+        top_p: Probability | None = None,
+        length: PositiveInt | None = None,
+        prompt: Tensor | None = None,
+    ) -> Tensor:
+        """(B, P + length) int64: the prompt (P,), then `length` drawn tokens, by default a window of the data.
+
+        Without a prompt the text begins as if after a line break, which is not returned: windows of the data start
+        anywhere, so the model knows no start of its own.
+
+        A token is predicted from at most `context` tokens. When these are full, the latest half of them is kept and
+        the rest forgotten: the positions start again at 0, as in training, and the cache is filled anew.
+        """
+        length = self.context if length is None else length
+        has_prompt = prompt is not None and len(prompt) > 0
+        known = prompt if has_prompt else torch.tensor([self.start])
+        num_known = len(known)
+        tokens = torch.empty(random.size, num_known + length, dtype=torch.long, device=random.device)
+        tokens[:, :num_known] = known
+
+        caches = self.transformer.new_caches()
+        start = max(0, num_known - self.context)  # where the window that the caches hold begins
+        for now in range(num_known, num_known + length):
+            if now - start > self.context:
+                start = now - max(1, self.context // 2)
+                for cache in caches:
+                    cache.clear()
+            fresh = tokens[:, start + caches[0].length : now]
+            # `forward`, not a call: where training is compiled, every new length would be compiled too.
+            features = self.transformer.forward(self.embedding.forward(fresh), caches)
+            logits = self.logits(features[:, -1])  # (B, V)
+            tokens[:, now] = draw_tokens(logits, random, temperature=temperature, top_k=top_k, top_p=top_p)
+        return tokens if has_prompt else tokens[:, num_known:]
+
+
+def masked_targets(batch: Batch) -> Tensor:
+    """(B, T) int64: the token after each input token, IGNORED where it does not count."""
+    return batch["tokens"][:, 1:].masked_fill(~batch["mask"], IGNORED)
+
+
+def newline_token(tokenizer: Mapping[str, Any] | None) -> int:
+    """The line break in the vocabulary of `spec.tokenizer` (data/tokenizers.py); token 0 where there is none."""
+    if tokenizer is None:
+        return 0
+    if tokenizer["name"] == "byte":
+        return ord("\n")
+    return max(0, tokenizer["characters"].find("\n"))

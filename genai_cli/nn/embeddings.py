@@ -1,0 +1,36 @@
+"""Embeddings of numbers: where in time a denoiser stands.
+
+Vaswani et al. 2017 (arXiv:1706.03762) give positions these coordinates; Ho et al. 2020 (arXiv:2006.11239) give them to
+the timestep of a diffusion.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def sinusoidal_embedding(t: Tensor, dim: int, *, max_period: float = 10_000.0) -> Tensor:
+    """(B,) numbers, integer or not, to (B, dim): cosines, then sines, of periods from 2 pi up to 2 pi `max_period`.
+
+    Computed in float32 whatever the autocast, for half precision cannot tell one timestep of a thousand from the next.
+    Raises ValueError if dim is odd.
+    """
+    if dim % 2:
+        raise ValueError(f"dim={dim} must be even: half of it are cosines, half sines")
+    exponents = torch.arange(dim // 2, dtype=torch.float32, device=t.device) / (dim // 2)  # (dim / 2,)
+    angles = t.float()[:, None] * torch.exp(-math.log(max_period) * exponents)  # (B, dim / 2)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class TimeEmbedding(nn.Module):
+    """A timestep as a vector for every block of a denoiser: sinusoids, then two layers that learn what they mean."""
+
+    def __init__(self, width: int, dim: int):
+        super().__init__()
+        self.width = width
+        self.layers = nn.Sequential(nn.Linear(width, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(B,) -> (B, dim), past its nonlinearity: a block needs one linear map of it and no more."""
+        return self.layers(sinusoidal_embedding(t, self.width))

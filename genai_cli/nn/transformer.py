@@ -1,0 +1,186 @@
+"""The causal transformer (Vaswani et al. 2017; pre-norm as in GPT-2), with a static key-value cache for decoding.
+
+Attention is fused (`scaled_dot_product_attention`); queries, keys and values come from one product.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genai_cli.nn.rotary import Rotary, Rotation, rotate
+
+Activation = Literal["gelu", "relu2", "swiglu"]
+Positions = Literal["rotary", "learned"]
+
+
+class KeyValueCache:
+    """Keys and values of the tokens that one attention layer has seen, in buffers allocated once for `capacity`."""
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self.length = 0  # tokens held
+        self._keys: Tensor | None = None  # (B, capacity, N, D)
+        self._values: Tensor | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add (B, T, N, D) keys and values; return all that are held, each (B, length, N, D)."""
+        start, stop = self.length, self.length + keys.shape[1]
+        assert stop <= self.capacity, f"{stop} tokens in a cache for {self.capacity}"
+        if self._keys is None or self._values is None:
+            shape = (keys.shape[0], self.capacity, *keys.shape[2:])
+            self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
+        self._keys.narrow(1, start, stop - start).copy_(keys)
+        self._values.narrow(1, start, stop - start).copy_(values)
+        self.length = stop
+        return self._keys.narrow(1, 0, stop), self._values.narrow(1, 0, stop)
+
+    def clear(self) -> None:
+        """Forget the tokens, keep the buffers."""
+        self.length = 0
+
+
+class CausalSelfAttention(nn.Module):
+    """Attention of each token to itself and those before it.
+
+    `kv_heads` < `heads` shares each key and value head among several query heads (Ainslie et al. 2023, GQA).
+    Queries and keys are normalised per head, which keeps the logits bounded (Dehghani et al. 2023, section 2).
+    """
+
+    def __init__(self, width: int, heads: int, *, kv_heads: int | None = None, dropout: float = 0.0):
+        super().__init__()
+        self.heads, self.kv_heads = heads, kv_heads or heads
+        self.head_dim = width // heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(width, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None, cache: KeyValueCache | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, C). With a cache, `x` follow those it holds: one, or any number if none."""
+        qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, T, N + 2 * N_kv, D)
+        qk = F.layer_norm(qkv.narrow(2, 0, self.heads + self.kv_heads), (self.head_dim,))
+        if rotation is not None:
+            qk = rotate(qk, rotation)
+        queries, keys = qk.narrow(2, 0, self.heads), qk.narrow(2, self.heads, self.kv_heads)
+        values = qkv.narrow(2, self.heads + self.kv_heads, self.kv_heads)
+
+        if cache is not None:
+            assert cache.length == 0 or x.shape[1] == 1, "tokens are added to a cache at once when empty, then singly"
+            keys, values = cache.append(keys, values)
+        mixed = F.scaled_dot_product_attention(
+            queries.transpose(1, 2),  # (B, N, T, D)
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=x.shape[1] > 1,  # one token alone may look at everything
+            enable_gqa=self.kv_heads < self.heads,
+        )
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """Two layers on each token, 4 times as wide between them; SwiGLU (Shazeer 2020) has three, 8/3 times as wide."""
+
+    def __init__(self, width: int, *, activation: Activation = "gelu"):
+        super().__init__()
+        self.activation = activation
+        hidden = 4 * width if activation != "swiglu" else 8 * width // 3
+        self.into = nn.Linear(width, hidden if activation != "swiglu" else 2 * hidden, bias=False)
+        self.out = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        hidden = self.into(x)
+        if self.activation == "gelu":
+            hidden = F.gelu(hidden, approximate="tanh")
+        elif self.activation == "relu2":
+            hidden = F.relu(hidden).square()  # So et al. 2021, Primer
+        else:
+            gate, value = hidden.chunk(2, -1)
+            hidden = F.silu(gate) * value
+        return self.out(hidden)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        kv_heads: int | None = None,
+        activation: Activation = "gelu",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, bias=False)
+        self.attention = CausalSelfAttention(width, heads, kv_heads=kv_heads, dropout=dropout)
+        self.feed_forward_norm = nn.LayerNorm(width, bias=False)
+        self.feed_forward = FeedForward(width, activation=activation)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None, cache: KeyValueCache | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = x + drop(self.attention(self.attention_norm(x), rotation, cache), self.dropout, self.training)
+        return x + drop(self.feed_forward(self.feed_forward_norm(x)), self.dropout, self.training)
+
+
+class CausalTransformer(nn.Module):
+    """`depth` blocks and a last norm: each output depends on the inputs at and before its place."""
+
+    def __init__(
+        self,
+        *,
+        context: int,
+        width: int,
+        depth: int,
+        heads: int,
+        kv_heads: int | None = None,
+        activation: Activation = "gelu",
+        positions: Positions = "rotary",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.context = context
+        self.dropout = dropout
+        self.rotary = Rotary(width // heads, context) if positions == "rotary" else None
+        self.position = nn.Embedding(context, width) if positions == "learned" else None
+        self.blocks = nn.ModuleList(
+            Block(width, heads, kv_heads=kv_heads, activation=activation, dropout=dropout) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width, bias=False)
+        self._initialise()
+
+    def forward(self, x: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, C), T <= context. With caches (`new_caches`), `x` follow the tokens that they hold."""
+        start = caches[0].length if caches else 0
+        stop = start + x.shape[1]
+        if self.position is not None:
+            x = x + self.position.weight[start:stop]
+        x = drop(x, self.dropout, self.training)
+        rotation = self.rotary(start, stop) if self.rotary is not None else None
+        for index, block in enumerate(self.blocks):
+            x = block(x, rotation, caches[index] if caches else None)
+        return self.norm(x)
+
+    def new_caches(self) -> list[KeyValueCache]:
+        """An empty cache for each block."""
+        return [KeyValueCache(self.context) for _ in self.blocks]
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """N(0, 1 / fan_in); where a weight writes into the residual stream, smaller by sqrt(2 * depth), as in GPT-2."""
+        for block in self.blocks:
+            for layer in (block.attention.qkv, block.feed_forward.into):
+                layer.weight.normal_(std=layer.in_features**-0.5)
+            for layer in (block.attention.out, block.feed_forward.out):
+                layer.weight.normal_(std=(2 * len(self.blocks) * layer.in_features) ** -0.5)
+        if self.position is not None:
+            self.position.weight.normal_(std=0.02)
+
+
+def drop(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Dropout that costs nothing where there is none."""
+    return F.dropout(x, rate, training) if rate > 0 else x
