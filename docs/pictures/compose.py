@@ -1,0 +1,41 @@
+"""The picture of the README: the first samples of several runs, side by side under the names of their models.
+
+    genai sample run=DIR num_samples=36 seed=0 out=samples/gan        # and so on, for each model
+    python docs/pictures/compose.py samples/gan samples/dcgan samples/vae samples/ddpm docs/pictures/digits.png
+"""
+
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+ROWS = COLUMNS = 6
+SCALE = 1.5  # of the samples' own pixels
+GAP, TITLE = 24, 36  # pixels between the panels, and above them
+
+
+def main(folders: list[Path], target: Path) -> None:
+    panels = [panel(folder) for folder in folders]
+    width = sum(image.width for image in panels) + GAP * (len(panels) + 1)
+    picture = Image.new("RGB", (width, panels[0].height + TITLE + GAP), "white")
+    draw = ImageDraw.Draw(picture)
+    left = GAP
+    for folder, image in zip(folders, panels, strict=True):
+        draw.text((left, TITLE // 2), folder.name, fill="black", font=ImageFont.load_default(size=18), anchor="lm")
+        picture.paste(image, (left, TITLE))
+        left += image.width + GAP
+    picture.save(target, optimize=True)
+
+
+def panel(folder: Path) -> Image.Image:
+    """The first 36 samples that `genai sample` wrote into `folder`, unchosen, on a grid."""
+    images = [Image.open(folder / f"{i:05d}.png").convert("L") for i in range(ROWS * COLUMNS)]
+    width, height = images[0].size
+    grid = Image.new("L", (COLUMNS * width, ROWS * height))
+    for i, image in enumerate(images):
+        grid.paste(image, (i % COLUMNS * width, i // COLUMNS * height))
+    return grid.resize((round(grid.width * SCALE), round(grid.height * SCALE)), Image.Resampling.LANCZOS)
+
+
+if __name__ == "__main__":
+    main([Path(word) for word in sys.argv[1:-1]], Path(sys.argv[-1]))
