@@ -1,8 +1,8 @@
 """Which examples a step sees: a function of (seed, step), so that a resumed run needs no loader state.
 
-The training split is an endless stream of permutations, epoch after epoch; step s takes the next `batch_size` positions of it,
-across the border of an epoch if need be. Every example is seen exactly once an epoch, whatever the number of ranks,
-micro-batches or worker processes.
+The training split is an endless stream of permutations, epoch after epoch; step s takes the next `batch_size` positions
+of it, across the border of an epoch if need be. Every example is seen exactly once an epoch, whatever the number of
+ranks, micro-batches or worker processes.
 """
 
 from collections.abc import Iterator
@@ -76,6 +76,14 @@ class Batches:
             return self._fetch_ahead((step, batch, micro))
         return self.split.fetch(self._positions(step, batch, micro))
 
+    def close(self) -> None:
+        """End the workers. They ignore SIGTERM, so an interpreter that exits while they live would wait for ever."""
+        workers = getattr(self._stream, "_workers", [])
+        self._stream = None  # asks them to end, and gives them some seconds
+        for worker in workers:
+            worker.kill()
+            worker.join()
+
     def _positions(self, step: int, batch: int, micro: int) -> Tensor:
         base = (step * self.batches_per_step + batch) * self.batch_size + self.start(micro)
         return self.order.positions(base, base + self.micro_size)
@@ -83,6 +91,7 @@ class Batches:
     def _fetch_ahead(self, place: tuple[int, int, int]) -> dict[str, Tensor]:
         """The same rows, read ahead by worker processes; a jump (a resume, a rollback) restarts them."""
         if place != self._next_in_stream or self._stream is None:
+            self.close()
             self._stream = iter(self._loader(place))
         rows = next(self._stream)
         self._next_in_stream = self._after(place)

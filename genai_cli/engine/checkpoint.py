@@ -1,11 +1,12 @@
 """Checkpoints that survive a kill at any moment, and nothing in them that can run.
 
-A checkpoint is a directory `step-00000500/` of safetensors (weights, average, optimizer state) and JSON (counters), with a
-`manifest.json` of sizes and sha256 sums written last. It is written under a temporary name, flushed file by file, and
-renamed into place; older ones are purged only afterwards. Loading takes the newest whose manifest verifies and
+A checkpoint is a directory `step-00000500/` of safetensors (weights, average, optimizer state) and JSON (counters),
+with a `manifest.json` of sizes and sha256 sums written last. It is written under a temporary name, flushed file by
+file, and renamed into place; older ones are purged only afterwards. Loading takes the newest whose manifest verifies and
 keeps a damaged one aside as `*.corrupt`.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,11 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genai_cli.data.base import DataError
 from genai_cli.engine import faults
-from genai_cli.engine.storage import sha256_of, sync_folder, to_json, write_durably
+from genai_cli.engine.storage import reported, sha256_of, sync_folder, to_json, write_durably
 from genai_cli.errors import ConfigError, StorageError
 
 FORMAT_VERSION = 1
+_FILES = {"model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"}
 _PREFIX = "step-"
 _SAVING, _DELETING = ".saving-", ".deleting-"  # prefixes of what a kill may leave behind
 
@@ -42,49 +45,73 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int, best_step: int | No
 
     Raises StorageError if it cannot be written (what was there before is untouched).
     """
-    from safetensors.torch import save as to_safetensors
-
-    folder.mkdir(exist_ok=True)
     final = folder / f"{_PREFIX}{checkpoint.step:08d}"
-    if final.exists() and damage(final) is None and read(final).state == checkpoint.state:
+    if final.exists() and damage(final) is None and json.loads((final / "state.json").read_bytes()) == checkpoint.state:
         return final
+    contents = _serialised(checkpoint)
     temporary = folder / f"{_SAVING}{checkpoint.step:08d}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    faults.point("storage")
-    contents = {
-        "model.safetensors": to_safetensors(_storable(checkpoint.model)),
-        "optimizer.safetensors": to_safetensors(_storable(checkpoint.optimizer)),
-        "state.json": to_json(checkpoint.state),
-    }
-    if checkpoint.ema:
-        contents["ema.safetensors"] = to_safetensors(_storable(checkpoint.ema))
-    try:
-        files = {
-            name: {"sha256": write_durably(temporary / name, content), "bytes": len(content)}
-            for name, content in contents.items()
-        }
-        manifest = {"format_version": FORMAT_VERSION, "step": checkpoint.step, "files": files}
-        write_durably(temporary / "manifest.json", to_json(manifest))
-        sync_folder(temporary)
-        if final.exists():  # damaged, or saved by a signal in the middle of the work that ends this step
-            _delete(final)
-        os.rename(temporary, final)
-        faults.point("storage")
-        sync_folder(folder)
-    except StorageError:
+    with reported(final, needed=sum(map(len, contents.values()))):
+        folder.mkdir(exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        try:
+            temporary.mkdir()
+            faults.point("storage")
+            _write_all(temporary, contents, checkpoint.step)
+            _put_in_place(temporary, final)
+        except (OSError, StorageError):
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(folder)
     _purge(folder, keep=keep, best_step=best_step)
     return final
 
 
+def _serialised(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """The content of each file, by name."""
+    from safetensors.torch import save as to_safetensors
+
+    tensors = {"model": checkpoint.model, "ema": checkpoint.ema, "optimizer": checkpoint.optimizer}
+    contents = {f"{name}.safetensors": to_safetensors(_storable(members)) for name, members in tensors.items()}
+    return {**contents, "state.json": to_json(checkpoint.state)}
+
+
+def _write_all(folder: Path, contents: dict[str, bytes], step: int) -> None:
+    needed = sum(map(len, contents.values()))
+    files = {
+        name: {"sha256": write_durably(folder / name, content, needed=needed), "bytes": len(content)}
+        for name, content in contents.items()
+    }
+    manifest = {"format_version": FORMAT_VERSION, "step": step, "files": files}
+    write_durably(folder / "manifest.json", to_json({**manifest, "sha256": _manifest_sum(manifest)}))
+    sync_folder(folder)
+
+
+def _put_in_place(temporary: Path, final: Path) -> None:
+    """Give the finished checkpoint its name, in place of a damaged one or one from the middle of this step's work.
+
+    Between the two moves neither has the name: a kill there is mended by `finish_or_remove`.
+    """
+    condemned = final.with_name(_DELETING + final.name)
+    if final.exists():
+        shutil.rmtree(condemned, ignore_errors=True)
+        os.rename(final, condemned)
+    try:
+        faults.point("storage")
+        os.rename(temporary, final)
+    except OSError:
+        if condemned.exists():
+            os.rename(condemned, final)
+        raise
+    faults.point("storage")
+    shutil.rmtree(condemned, ignore_errors=True)
+
+
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest valid checkpoint, or None if there never was one. Damaged ones are renamed `*.corrupt`, with a warning.
+    """The newest valid checkpoint, or None if there never was one. Damaged ones are renamed `*.corrupt`, and warned of.
 
     Raises StorageError if there are checkpoints and none is valid: never a silent start from zero.
     """
-    remove_unfinished(folder)
+    finish_or_remove(folder)
     damaged = []
     for path in reversed(checkpoints(folder)):
         problem = damage(path)
@@ -110,7 +137,9 @@ def load(folder: Path, which: str) -> Checkpoint:
     if which == "best":
         best = read(valid[max(valid)]).state.get("best")
         if best is None:
-            raise ConfigError("checkpoint=best: this run kept none; its model is not evaluated, or train.evaluate_every is null")
+            raise ConfigError(
+                "checkpoint=best: this run kept none; its model is not evaluated, or train.evaluate_every is null"
+            )
         which = str(best["step"])
     if not which.isdecimal() or int(which) not in valid:
         steps = ", ".join(str(step) for step in sorted(valid))
@@ -124,53 +153,75 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the checkpoint at `path`, in words that name the file; None if it is whole."""
+    """What is wrong with the checkpoint at `path`, in words that name the file; None if it is whole.
+
+    Raises ConfigError if it is whole as far as this version can tell, but of another format.
+    """
+    manifest_file = path / "manifest.json"
     try:
-        manifest = json.loads((path / "manifest.json").read_bytes())
+        manifest = json.loads(manifest_file.read_bytes())
+        if manifest.pop("sha256") != _manifest_sum(manifest):
+            return f"{manifest_file} does not match its own sum"
         version = manifest["format_version"]
+        if version != FORMAT_VERSION:
+            raise ConfigError(
+                f"{path} has checkpoint format {version}, this version of genai reads format {FORMAT_VERSION}; "
+                "use the version that wrote it"
+            )
         files = {str(name): (record["bytes"], record["sha256"]) for name, record in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"{path / 'manifest.json'} is missing or unreadable"
-    if version != FORMAT_VERSION:
-        raise ConfigError(
-            f"{path} has checkpoint format {version}, this version of genai reads format {FORMAT_VERSION}; "
-            "use the version that wrote it"
-        )
-    if not {"model.safetensors", "optimizer.safetensors", "state.json"} <= set(files):
-        return f"{path / 'manifest.json'} does not list all files"
+        if set(files) != _FILES or not path.name.endswith(f"-{manifest['step']:08d}"):
+            return f"{manifest_file} is not the one of this checkpoint"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return f"{manifest_file} is missing or unreadable"
     for name, (size, digest) in files.items():
         file = path / name
-        if Path(name).name != name or not file.is_file():
+        if not file.is_file():
             return f"{file} is missing"
         if file.stat().st_size != size or sha256_of(file) != digest:
             return f"{file} does not match its manifest"
     return None
 
 
+def _manifest_sum(manifest: dict[str, Any]) -> str:
+    """The sum under "sha256" in a manifest, over the rest of it: the same in every format, for any version to check."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint that `damage` found whole. Runs nothing that it contains."""
+    """Read a checkpoint that `damage` found whole. Runs nothing in it. Raises DataError if it is none of ours."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    state = json.loads((path / "state.json").read_bytes())
-    ema = path / "ema.safetensors"
-    return Checkpoint(
-        step=int(path.name.removeprefix(_PREFIX)),
-        model=load_file(path / "model.safetensors"),
-        ema=load_file(ema) if ema.is_file() else {},
-        optimizer=load_file(path / "optimizer.safetensors"),
-        state=state,
-    )
+    try:
+        state = json.loads((path / "state.json").read_bytes())
+        if not isinstance(state, dict):
+            raise ValueError("state.json holds no object")
+        return Checkpoint(
+            step=int(path.name.removeprefix(_PREFIX)),
+            model=load_file(path / "model.safetensors"),
+            ema=load_file(path / "ema.safetensors"),
+            optimizer=load_file(path / "optimizer.safetensors"),
+            state=state,
+        )
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not to be trusted: it is none of genai's formats ({error})") from error
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed save or purge left behind."""
+def finish_or_remove(folder: Path) -> None:
+    """Give a checkpoint that was whole when its save was killed its name; remove all else that a kill left behind."""
+    for path in folder.glob(f"{_SAVING}*"):
+        final = folder / f"{_PREFIX}{path.name.removeprefix(_SAVING)}"
+        if not final.exists() and damage(path) is None:
+            os.rename(path, final)
     for prefix in (_SAVING, _DELETING):
         for path in folder.glob(f"{prefix}*"):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def all_finite(tensors: dict[str, Tensor]) -> bool:
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values() if tensor.is_floating_point())
+def first_non_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds a NaN or an infinity."""
+    is_finite = {name: torch.isfinite(tensor).all() for name, tensor in tensors.items() if tensor.is_floating_point()}
+    return next((name for name, holds in is_finite.items() if not holds), None)
 
 
 def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -200,6 +251,7 @@ def _purge(folder: Path, *, keep: int, best_step: int | None) -> None:
 def _delete(path: Path) -> None:
     """Take the checkpoint out of sight in one move, then remove its files."""
     condemned = path.with_name(_DELETING + path.name)
+    shutil.rmtree(condemned, ignore_errors=True)
     os.rename(path, condemned)
     faults.point("storage")
     shutil.rmtree(condemned)

@@ -6,6 +6,7 @@ checkpoint is cut off when it resumes, so that no step appears twice.
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -37,7 +38,7 @@ def _harmless(write: Callable[..., None]) -> Callable[..., None]:
 
 
 class RunLog:
-    """The log of one run directory, from `first_step` on. Where it is not `written` (ranks past the first), all is silent."""
+    """The log of one run directory, from `first_step` on. Where it is not `written` (ranks past the first), mute."""
 
     def __init__(self, folder: Path, *, first_step: int, tensorboard: bool, written: bool = True):
         self.folder = folder
@@ -46,8 +47,7 @@ class RunLog:
         self.warned = False
         self._with_tensorboard = tensorboard
         self._writer: Any = None
-        if written:
-            self._cut(folder / "metrics.jsonl")
+        self._cut(folder / "metrics.jsonl")
 
     @_harmless
     def numbers(self, step: int, values: dict[str, float]) -> None:
@@ -74,11 +74,12 @@ class RunLog:
             self._writer.flush()
 
     @_harmless
-    def hyperparameters(self, parameters: dict[str, Any], metrics: dict[str, float]) -> None:
-        """The HParams tab: once, at the end."""
+    def hyperparameters(self, step: int, parameters: dict[str, Any], metrics: dict[str, float]) -> None:
+        """The HParams tab: once, at the end. `metrics` repeat the last points of their curves, at `step`."""
         if self._tensorboard():
-            self._writer.add_hparams(parameters, metrics, run_name=".")
+            self._writer.add_hparams(parameters, metrics, run_name=".", global_step=step)
 
+    @_harmless
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
@@ -91,31 +92,25 @@ class RunLog:
             self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.first_step + 1)
         return self._with_tensorboard
 
+    @_harmless
     def _cut(self, path: Path) -> None:
-        """Drop the lines of steps after `first_step`, and a last line that a kill tore."""
+        """Cut off, in one move, the lines of steps after `first_step` and a last line that a kill tore."""
         if not path.is_file():
             return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= self.first_step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
-                continue
-        path.write_text("".join(kept), encoding="utf-8")
+        end = position = 0
+        for line in path.read_bytes().splitlines(keepends=True):
+            position += len(line)
+            if line.endswith(b"\n") and _step_of(line) <= self.first_step:
+                end = position
+        os.truncate(path, end)
 
 
-def last_metrics(folder: Path) -> dict[str, float]:
-    """The newest value of every metric in `folder/metrics.jsonl`."""
-    values: dict[str, float] = {}
-    path = folder / "metrics.jsonl"
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                values.update(json.loads(line))
-            except ValueError:
-                continue
-    return values
+def _step_of(line: bytes) -> float:
+    """The step of a line of metrics.jsonl; of one that cannot be read, later than any."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _json_number(value: float) -> float | None:

@@ -1,7 +1,8 @@
 """Optimizers and learning-rate schedules, by name.
 
 Weight decay falls on matrices and kernels only (parameters of two or more dimensions): biases, gains and norms are
-left alone, as is the practice since GPT-2. The learning rate of a step is a function of the step, so a schedule has no state.
+left alone, as is the practice since GPT-2. The learning rate of a step is a function of the step, so a schedule has no
+state.
 """
 
 import math
@@ -34,13 +35,11 @@ def check_overrides(config: OptimizerConfig, groups: Iterable[str]) -> None:
 
 def build_optimizer(parameters: list[Parameter], config: OptimizerConfig) -> Optimizer:
     """The optimizer of `config.name` over `parameters`, fused into one kernel a step where torch has that."""
-    decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
-    spared = [parameter for parameter in parameters if parameter.ndim < 2]
-    groups = [
-        {"params": members, "weight_decay": decay}
-        for members, decay in ((decayed, config.weight_decay), (spared, 0.0))
-        if members
-    ]
+    groups = [{"params": parameters, "weight_decay": 0.0}]
+    if config.weight_decay:
+        decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
+        spared = [parameter for parameter in parameters if parameter.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     if config.name in ("adam", "adamw"):
         kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
         return kind(groups, lr=config.lr, betas=config.betas, fused=True)

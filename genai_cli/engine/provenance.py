@@ -14,7 +14,7 @@ from genai_cli import __version__
 from genai_cli.engine.distributed import World
 
 
-def provenance(*, device: torch.device, world: World, data_sha256: str, parameters: int) -> dict[str, Any]:
+def provenance(*, device: torch.device, world: World, data: dict[str, Any], parameters: int) -> dict[str, Any]:
     """Command, code, versions and machine, as JSON. Environment variables are left out: they hold secrets."""
     return {
         "command": shlex.join(sys.orig_argv[1:]),
@@ -28,7 +28,7 @@ def provenance(*, device: torch.device, world: World, data_sha256: str, paramete
         "cpu_threads": torch.get_num_threads(),
         "cpu_count": os.cpu_count(),
         "world_size": world.size,
-        "data_sha256": data_sha256,
+        "data": data,
         "parameters": parameters,
     }
 

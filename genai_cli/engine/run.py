@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,31 +18,9 @@ from typing import Any
 
 import yaml
 
-from genai_cli.data.base import Spec
+from genai_cli.data.base import DataError, Spec
 from genai_cli.engine.storage import replace_durably, to_json
 from genai_cli.errors import ConfigError, RunInUse, StorageError
-
-
-def make_run_directory(root: Path, name: str) -> Path:
-    """A new directory ROOT/DATE/TIME_NAME, in UTC so that names sort by start through every change of clock.
-
-    Runs that start in the same second get -002, -003, ...: the directory itself is the lock (an exclusive mkdir).
-    """
-    now = time.gmtime()
-    day = root / time.strftime("%Y-%m-%d", now)
-    base = f"{time.strftime('%H-%M-%S', now)}_{name}"
-    try:
-        day.mkdir(parents=True, exist_ok=True)
-        for number in range(1, 1000):
-            path = day / (base if number == 1 else f"{base}-{number:03d}")
-            try:
-                path.mkdir()
-                return path
-            except FileExistsError:
-                continue
-    except OSError as error:
-        raise StorageError(f"run.root={root}: cannot make a directory there: {error.strerror}") from error
-    raise StorageError(f"{day} already holds 999 runs of this second")
 
 
 def claim_run_directory(path: Path) -> None:
@@ -64,15 +41,17 @@ _OWN_NAMES = {"config.yaml", "spec.json", "provenance.json", "job.log"}
 def held(path: Path) -> Iterator[None]:
     """Within, this process alone trains in `path`; the system lets go of it when the process dies, however it dies.
 
+    A record lock, which worker processes do not inherit: orphans of a killed run do not keep it.
     Raises RunInUse, naming the owner, if another process holds it.
     """
     lock = path / ".lock"
     with open(lock, "a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            raise RunInUse(f"{path} is in use by {file.read().strip() or 'another process'}; wait for it or stop it") from error
+            owner = file.read().strip() or "another process"
+            raise RunInUse(f"{path} is in use by {owner}; wait for it or stop it") from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
@@ -80,7 +59,7 @@ def held(path: Path) -> Iterator[None]:
 
 
 def describe(path: Path, *, config: dict[str, Any], spec: Spec, provenance: dict[str, Any] | None) -> None:
-    """Write what the run is, config.yaml last: with it there, the directory is a run. No `provenance`: keep what is there."""
+    """Write what the run is, config.yaml last: with it there, it is a run. No `provenance`: keep what is there."""
     replace_durably(path / "spec.json", to_json(spec.to_json()))
     if provenance is not None:
         replace_durably(path / "provenance.json", to_json(provenance))
@@ -88,4 +67,9 @@ def describe(path: Path, *, config: dict[str, Any], spec: Spec, provenance: dict
 
 
 def read_spec(path: Path) -> Spec:
-    return Spec.from_json(json.loads((path / "spec.json").read_text(encoding="utf-8")))
+    """The spec of a run's data. Raises DataError where the file is none: nobody vouches for it."""
+    file = path / "spec.json"
+    try:
+        return Spec.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{file} is not the description of a run's data ({error})") from error

@@ -32,9 +32,12 @@ class Signals:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Within, a signal raises Interruption; one that came before does so at once."""
-        self._interruptible = True
+        """Within, a signal raises Interruption, once; one that came before does so at once.
+
+        It may strike between any two instructions: what must be put back afterwards (weights, modes) belongs outside.
+        """
         try:
+            self._interruptible = True
             if self.received is not None:
                 raise Interruption
             yield
@@ -50,4 +53,5 @@ class Signals:
             os._exit(ExitCode.INTERRUPTED)  # asked twice: the newest committed checkpoint stands
         self.received = number
         if self._interruptible:
+            self._interruptible = False  # a further signal must not strike the save that follows
             raise Interruption

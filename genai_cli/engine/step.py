@@ -4,6 +4,7 @@ Micro-batches under autocast, backward, the mean over ranks, clipping, the check
 optimizer at the rate of its schedule, and the metrics.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ class Player:
     parameters: list[Parameter]
     optimizer: Optimizer
     settings: OptimizerConfig
+    skipped_in_a_row: int = 0  # updates given up as not finite
 
 
 @dataclass
@@ -60,13 +62,15 @@ class Averages:
         self.totals.clear()
         self.counts.clear()
 
-    def state(self) -> dict[str, list[float]]:
-        return {key: [total.item(), self.counts[key]] for key, total in self.totals.items()}
+    def state(self) -> dict[str, list[float | str]]:
+        """As JSON, exactly; "nan" and "inf", of which JSON has no numbers, as text."""
+        sums = {key: total.item() for key, total in self.totals.items()}
+        return {key: [total if math.isfinite(total) else str(total), self.counts[key]] for key, total in sums.items()}
 
-    def load_state(self, state: dict[str, list[float]]) -> None:
+    def load_state(self, state: dict[str, list[float | str]]) -> None:
         self.clear()
         for key, (total, count) in state.items():
-            self.totals[key] = torch.tensor(total, dtype=torch.float64)
+            self.totals[key] = torch.tensor(float(total), dtype=torch.float64)
             self.counts[key] = int(count)
 
 
@@ -88,7 +92,6 @@ class OptimizerStep:
         self.number = 0
         self.averages = Averages()
         self.skipped = 0  # updates given up as not finite, in all
-        self.skipped_in_a_row = 0
         self.stop_requested = False  # by a signal to this rank; spread to all by the next `minimize`
         self.players: dict[str, Player] = {}
         for group, members in model.parameter_groups().items():
@@ -111,16 +114,17 @@ class OptimizerStep:
         buffers = self._copy_of_buffers() if self.train.nonfinite == "skip" else None
         value, metrics = self._backward(group, player, loss, batch)
         gradients = [parameter.grad for parameter in player.parameters if parameter.grad is not None]
+        gradients[0] = faults.poison(f"gradient.{group}", gradients[0])
         self._average(gradients, value, metrics)
         self._calls += 1
         try:
             norm = self._check_and_clip(group, value, gradients)
         except NonFinite:
-            if buffers is None or self._skip_too_often():
+            if buffers is None or self._skip_too_often(player):
                 raise
             self._restore(buffers)
             return
-        self.skipped_in_a_row = 0
+        player.skipped_in_a_row = 0
         rate = learning_rate(player.settings, self.number, self.total_steps)
         for parameter_group in player.optimizer.param_groups:
             parameter_group["lr"] = rate
@@ -148,6 +152,13 @@ class OptimizerStep:
             player.optimizer.state[parameter] = {
                 slot: _laid_out_like(parameter, tensor) for slot, tensor in slots[group, name].items()
             }
+
+    def skipped_in_a_row(self) -> dict[str, int]:
+        return {group: player.skipped_in_a_row for group, player in self.players.items()}
+
+    def load_skipped_in_a_row(self, counts: dict[str, int]) -> None:
+        for group, player in self.players.items():
+            player.skipped_in_a_row = counts[group]
 
     def _named_parameters(self) -> Iterator[tuple[str, str, Parameter, Player]]:
         names = {parameter: name for name, parameter in self.model.named_parameters()}
@@ -194,17 +205,17 @@ class OptimizerStep:
 
     def _check_and_clip(self, group: str, value: Tensor, gradients: list[Tensor]) -> Tensor:
         """The norm of the gradient before clipping. Raises NonFinite before any weight is touched."""
-        norm = faults.poison(f"gradient.{group}", nn.utils.get_total_norm(gradients))
+        norm = nn.utils.get_total_norm(gradients)
         if not torch.isfinite(value + norm):
             raise NonFinite(group, "gradient" if torch.isfinite(value) else "loss", self.number)
         if self.train.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.players[group].parameters, self.train.clip_norm, norm)
         return norm
 
-    def _skip_too_often(self) -> bool:
+    def _skip_too_often(self, player: Player) -> bool:
         self.skipped += 1
-        self.skipped_in_a_row += 1
-        return self.skipped_in_a_row > self.train.nonfinite_limit
+        player.skipped_in_a_row += 1
+        return player.skipped_in_a_row > self.train.nonfinite_limit
 
     def _copy_of_buffers(self) -> list[Tensor]:
         return [buffer.clone() for buffer in self.model.buffers()]

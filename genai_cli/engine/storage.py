@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +17,34 @@ from genai_cli.engine import faults
 from genai_cli.errors import StorageError
 
 
-def write_durably(path: Path, content: bytes) -> str:
-    """Write `content` to `path` and through to the disk. Returns its sha256, as hex."""
-    try:
+def write_durably(path: Path, content: bytes, *, needed: int | None = None) -> str:
+    """Write `content` to `path` and through to the disk. Returns its sha256, as hex.
+
+    Raises StorageError, which says of a full disk how many bytes are `needed`; null: those of `content`.
+    """
+    with reported(path, needed=needed or len(content)):
         with open(path, "wb") as file:
             faults.point("storage")
             file.write(content)
             file.flush()
             faults.point("storage")
             os.fsync(file.fileno())
-    except OSError as error:
-        raise _storage_error(error, path, len(content)) from error
-    faults.point("storage")
+        faults.point("storage")
     return hashlib.sha256(content).hexdigest()
 
 
 def replace_durably(path: Path, content: bytes) -> None:
     """Give `path` new content in one move: a reader sees the old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.tmp")
-    write_durably(temporary, content)
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    try:
+        write_durably(temporary, content)
+        with reported(path, needed=len(content)):
+            os.replace(temporary, path)
+            faults.point("storage")
+            sync_folder(path.parent)
+    except StorageError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync_folder(folder: Path) -> None:
@@ -48,6 +57,19 @@ def sync_folder(folder: Path) -> None:
     faults.point("storage")
 
 
+@contextmanager
+def reported(path: Path, *, needed: int) -> Iterator[None]:
+    """Within, an OSError becomes a StorageError that names `path`; of a full disk, also the bytes `needed` and free."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(path.parent).free
+            reason = f"the disk is full ({needed:,} bytes needed, {free:,} free); free some space and resume the run"
+        raise StorageError(f"cannot write {path}: {reason}") from error
+
+
 def to_json(record: Any) -> bytes:
     return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
 
@@ -55,11 +77,3 @@ def to_json(record: Any) -> bytes:
 def sha256_of(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _storage_error(error: OSError, path: Path, needed: int) -> StorageError:
-    reason = error.strerror or str(error)
-    if error.errno == errno.ENOSPC:
-        free = shutil.disk_usage(path.parent).free
-        reason = f"the disk is full ({needed:,} bytes needed, {free:,} free); free some space and resume the run"
-    return StorageError(f"cannot write {path}: {reason}")

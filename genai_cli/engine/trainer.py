@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from genai_cli.config import Config
-from genai_cli.data.base import Split
+from genai_cli.data.base import DataError, Split
 from genai_cli.engine import checkpoint as checkpoints
 from genai_cli.engine.batches import Batches
 from genai_cli.engine.checkpoint import Checkpoint
@@ -86,11 +86,13 @@ class Trainer:
                 child.compile()
         self._open_logs()
         try:
-            if self._work_pending:
-                self._finish_step(signals)
-            while self.done < self.total_steps and not self._stopping(signals):
-                self._take_step(signals)
+            while not self._stopping(signals) and (self._work_pending or self.done < self.total_steps):
+                if self._work_pending:
+                    self._finish_step(signals)
+                else:
+                    self._take_step(signals)
         finally:
+            self.batches.close()
             self.log.close()
             self.progress.close()
         if self._stopping(signals):
@@ -103,7 +105,9 @@ class Trainer:
     def _take_step(self, signals: Signals) -> None:
         try:
             self.step.stop_requested = signals.received is not None
-            if self.done not in self.avoided:
+            if self.done in self.avoided:
+                self.step.stop_requested = self.world.any(self.step.stop_requested)
+            else:
                 self.model.train()
                 self.step.run(self.done)
             self.done += 1
@@ -112,8 +116,6 @@ class Trainer:
             self._clock.tick()
             self.progress.advance(self.done)
             self._work_pending = self._is_work_due()
-            if self._work_pending and not self._stopping(signals):
-                self._finish_step(signals)
         except NonFinite as error:
             self._handle_non_finite(error)
 
@@ -130,19 +132,16 @@ class Trainer:
         return self.done == self.total_steps or any(self._is_due(every) for every in periods)
 
     def _finish_step(self, signals: Signals) -> None:
-        """What is due after the step `done`: log, evaluate, sample, save. Abandoned whole by a signal, done again on resume."""
+        """Do what is due after the step `done`: log, evaluate, sample, save; all of it on resume if a signal comes."""
         train = self.config.train
-        improved = False
-        # Between ranks, work once begun is ended: half the ranks would wait for the other half for ever.
-        abandonable = signals.interruptible() if self.world.size == 1 else nullcontext()
+        best = self.best
         try:
-            with abandonable:
-                if self._is_due(train.log_every):
-                    self._log_averages()
-                if self._is_due(train.evaluate_every):
-                    improved = self._evaluate()
-                if self._is_due(train.sample_every):
-                    self._sample()
+            if self._is_due(train.log_every):
+                self._log_averages()
+            if self._is_due(train.evaluate_every):
+                best = self._evaluate(signals)
+            if self._is_due(train.sample_every):
+                self._sample(signals)
         except Interruption:
             pass
         if self.world.any(signals.received is not None):
@@ -150,10 +149,15 @@ class Trainer:
             return
         if self._is_due(train.log_every):
             self.step.averages.clear()
+        improved, self.best = best != self.best, best
         self._work_pending = False
         if improved or self._is_due(train.save_every) or self.done == self.total_steps:
             self._save()
         self._clock.restart()
+
+    def _abandonable(self, signals: Signals) -> AbstractContextManager[None]:
+        """Within, a signal ends the work. Not between ranks: half of them would wait for the other half for ever."""
+        return signals.interruptible() if self.world.size == 1 else nullcontext()
 
     # -- log, evaluate, sample --------------------------------------------------------------------------------------
 
@@ -187,12 +191,12 @@ class Trainer:
             times["time/peak_memory_bytes"] = torch.cuda.max_memory_allocated()
         self.log.numbers(self.done, values | times)
 
-    def _evaluate(self) -> bool:
-        """Held-out figures on the validation split, with the averaged weights. Returns whether they are the best so far."""
+    def _evaluate(self, signals: Signals) -> dict[str, float] | None:
+        """Held-out figures on the validation split, with the averaged weights. Returns the best so far."""
         if not self.world.is_first:
             return self.world.broadcast(None)
         train = self.config.train
-        with self._sampling_weights(), evaluation_mode(self.model):
+        with self._sampling_weights(), evaluation_mode(self.model), self._abandonable(signals):
             figures = held_out_figures(
                 self.model, self.validation, seed=self.config.seed, batch_size=train.batch_size,
                 device=self.device, limit=train.evaluate_examples,
@@ -201,18 +205,18 @@ class Trainer:
         if means:
             self.log.numbers(self.done, means)
             self.progress.say(f"step {self.done}  " + "  ".join(f"{key} {value:.4g}" for key, value in means.items()))
+        best = self.best
         watched = figures.get(self.model.monitor) if self.model.monitor else None
-        improved = watched is not None and (self.best is None or watched.mean < self.best["value"])
-        if improved:
-            self.best = {"step": self.done, "value": watched.mean}
-        return self.world.broadcast(improved)
+        if watched is not None and math.isfinite(watched.mean) and (best is None or watched.mean < best["value"]):
+            best = {"step": self.done, "value": watched.mean}
+        return self.world.broadcast(best)
 
-    def _sample(self) -> None:
+    def _sample(self, signals: Signals) -> None:
         """The same seeds each time, so that a row of sheets shows one set of samples growing up."""
         if not self.world.is_first:
             return
         train = self.config.train
-        with self._sampling_weights(), evaluation_mode(self.model):
+        with self._sampling_weights(), evaluation_mode(self.model), self._abandonable(signals):
             samples = draw(
                 self.model, train.num_samples, seed=self.config.seed, batch_size=train.num_samples, device=self.device
             )
@@ -231,20 +235,25 @@ class Trainer:
     def _save(self) -> None:
         """Commit the state after the step `done`. Raises Diverged rather than keep weights that are not finite."""
         weights = self.model.state_dict()
-        if not checkpoints.all_finite(weights):
-            raise Diverged(f"a weight is not finite after step {self.done}; nothing was saved. {self._advice()}")
+        average = self.ema.state() if self.ema is not None else {}
+        optimizer = self.step.optimizer_state()
+        for quantity, tensors in {"weight": weights, "average": average, "optimizer state": optimizer}.items():
+            name = checkpoints.first_non_finite(tensors)
+            if name is not None:
+                where = f"the {quantity} {name} is not finite after step {self.done}"
+                raise Diverged(f"{where}; nothing was saved. {self._advice()}")
         if self.world.is_first:
             saved = Checkpoint(
                 step=self.done,
                 model=weights,
-                ema=self.ema.state() if self.ema is not None else {},
-                optimizer=self.step.optimizer_state(),
+                ema=average,
+                optimizer=optimizer,
                 state={
                     "averages": self.step.averages.state(),
                     "best": self.best,
                     "avoided": self.avoided,
                     "skipped": self.step.skipped,
-                    "skipped_in_a_row": self.step.skipped_in_a_row,
+                    "skipped_in_a_row": self.step.skipped_in_a_row(),
                     "work_pending": self._work_pending,
                 },
             )
@@ -261,20 +270,26 @@ class Trainer:
         else:
             step = self.world.broadcast(None)
             newest = None if step is None else checkpoints.load(self.folder / "checkpoints", str(step))
-        if newest is None:
-            return False
-        self.model.load_state_dict(newest.model)
+        if newest is not None:
+            try:
+                self._take_up(newest)
+            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                words = f"the checkpoint of step {newest.step} in {self.folder} is not of this model: {error}"
+                raise DataError(words) from error
+        return newest is not None
+
+    def _take_up(self, saved: Checkpoint) -> None:
+        self.model.load_state_dict(saved.model)
         if self.ema is not None:
-            self.ema.load_state(newest.ema)
-        self.step.load_optimizer_state(newest.optimizer)
-        self.step.averages.load_state(newest.state["averages"])
-        self.step.skipped = newest.state["skipped"]
-        self.step.skipped_in_a_row = newest.state["skipped_in_a_row"]
-        self.best = newest.state["best"]
-        self.avoided = newest.state["avoided"]
-        self._work_pending = newest.state["work_pending"]
-        self.done = newest.step
-        return True
+            self.ema.load_state(saved.ema)
+        self.step.load_optimizer_state(saved.optimizer)
+        self.step.averages.load_state(saved.state["averages"])
+        self.step.skipped = saved.state["skipped"]
+        self.step.load_skipped_in_a_row(saved.state["skipped_in_a_row"])
+        self.best = saved.state["best"]
+        self.avoided = saved.state["avoided"]
+        self._work_pending = saved.state["work_pending"]
+        self.done = saved.step
 
     def _handle_non_finite(self, error: NonFinite) -> None:
         """The policy `train.nonfinite` for a step that diverged before it touched the weights."""
@@ -288,6 +303,7 @@ class Trainer:
         self.avoided = avoided
         self.log.close()
         self.progress.say(f"{error}: back to step {self.done}; that step will be passed over")
+        self.progress.close()
         self._open_logs()
 
     def _advice(self) -> str:
