@@ -64,7 +64,7 @@ def _missing_groups(composed: Composed, job: list[Typed], overrides: Overrides) 
     return [
         f"{group} is required: {group}=NAME, one of {listing(registry.presets(group, overrides.config_dir))}"
         for group in composed.missing
-        if not any(nearest(typed.key, [group]) for typed in job)
+        if not any("." not in typed.key and nearest(typed.key, [group]) for typed in job)
     ]
 
 
@@ -118,5 +118,6 @@ def _model_of(directory: Path) -> tuple[dict[str, Any], list[str]]:
     is_whole = isinstance(model, dict) and isinstance(model.get("name"), str) and isinstance(plugins, list | tuple)
     if not is_whole:
         raise ConfigError(f"{directory}/config.yaml names no model, so it is not the configuration of a run")
-    registry.define(registry.MODEL, model["name"], map(str, plugins))
-    return model, [str(plugin) for plugin in plugins]
+    plugins = [str(plugin) for plugin in plugins]
+    registry.define(registry.MODEL, model["name"], plugins)
+    return model, plugins

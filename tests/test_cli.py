@@ -220,6 +220,12 @@ def companions(group, name):
     raise AssertionError(f"{group}={name} fits no {other.word}")
 
 
+def test_a_value_of_a_group_does_not_stand_for_its_choice(genai):
+    code, _, err = genai("train", "model.name=gan", "dataset=toy2d")
+    assert code == ExitCode.CONFIGURATION
+    assert "model is required: model=NAME" in err
+
+
 def required_of(kind, name):
     """Something for every option of a preset that has no default: the path of a folder of images."""
     options = definition_of(kind, name).options.values()

@@ -118,7 +118,8 @@ def files_below(folder: Path) -> set[str]:
 def install(wheel: Path, folder: Path) -> Path:
     """The bin/ of a new environment with the wheel alone; other packages are looked up in that of the tests."""
     venv.create(folder, with_pip=True)
-    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile", str(wheel)]
+    options = ["--quiet", "--no-deps", "--no-index", "--no-compile"]
+    command = [str(folder / "bin" / "python"), "-m", "pip", "install", *options, str(wheel)]
     subprocess.run(command, check=True, env=environment())
     (site_packages,) = folder.glob("lib/python*/site-packages")
     # A line of a .pth file adds a folder, but does not read that folder's own .pth files, so that an editable install

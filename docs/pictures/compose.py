@@ -1,7 +1,7 @@
 """The picture of the README: the first samples of several runs, side by side under the names of their models.
 
-    genai sample run=DIR num_samples=36 seed=0 out=samples/gan        # and so on, for each model
-    python docs/pictures/compose.py samples/gan samples/dcgan samples/vae samples/ddpm docs/pictures/digits.png
+genai sample run=DIR num_samples=36 seed=0 out=samples/gan        # and so on, for each model
+python docs/pictures/compose.py samples/gan samples/dcgan samples/vae samples/ddpm docs/pictures/digits.png
 """
 
 import sys

@@ -128,8 +128,8 @@ def _close(config: Config, folder: Path, outcome: Outcome, seconds: float) -> No
 def _say_where(folder: Path, outcome: Outcome, seconds: float) -> None:
     """The last words: what was done, where its results are, and what to type next."""
     if outcome.did_nothing:
-        print(f"{folder} is already finished: {outcome.step} of {outcome.total_steps} steps. To go on, raise train.steps:")
-        print(f"  genai train run={folder} train.steps={2 * outcome.total_steps}")
+        print(f"{folder} is already finished, at step {outcome.step}. To go on, raise train.steps:")
+        print(f"  genai train run={folder} train.steps={2 * outcome.step}")
         return
     minutes, rest = divmod(round(seconds), 60)
     ended = "finished" if outcome.exit_code == ExitCode.DONE else "stopped and saved"

@@ -64,6 +64,7 @@ class Batches:
         self.first_row = rank * accumulate * self.micro_size
         self.workers = workers
         self.device = torch.device(device)
+        self._kept: dict[tuple[int, int, int], dict[str, Tensor]] = {}  # rows of the current step, by place
         self._stream: Iterator[dict[str, Tensor]] | None = None
         self._next_in_stream = (-1, -1, -1)
 
@@ -71,10 +72,14 @@ class Batches:
         return self.first_row + micro * self.micro_size
 
     def fetch(self, step: int, batch: int, micro: int) -> dict[str, Tensor]:
-        """Micro-batch `micro` of the `batch`-th batch of `step`, on the device."""
-        if self.split.streams:
-            return self._fetch_ahead((step, batch, micro))
-        return self.split.fetch(self._positions(step, batch, micro))
+        """Micro-batch `micro` of the `batch`-th batch of `step`, on the device: the same tensors to every player."""
+        place = (step, batch, micro)
+        if place not in self._kept:
+            if any(kept[0] != step for kept in self._kept):
+                self._kept.clear()
+            fetch = self._fetch_ahead if self.split.streams else self._fetch_now
+            self._kept[place] = fetch(place)
+        return self._kept[place]
 
     def close(self) -> None:
         """End the workers. They ignore SIGTERM, so an interpreter that exits while they live would wait for ever."""
@@ -83,6 +88,9 @@ class Batches:
         for worker in workers:
             worker.kill()
             worker.join()
+
+    def _fetch_now(self, place: tuple[int, int, int]) -> dict[str, Tensor]:
+        return self.split.fetch(self._positions(*place))
 
     def _positions(self, step: int, batch: int, micro: int) -> Tensor:
         base = (step * self.batches_per_step + batch) * self.batch_size + self.start(micro)

@@ -2,8 +2,8 @@
 
 A checkpoint is a directory `step-00000500/` of safetensors (weights, average, optimizer state) and JSON (counters),
 with a `manifest.json` of sizes and sha256 sums written last. It is written under a temporary name, flushed file by
-file, and renamed into place; older ones are purged only afterwards. Loading takes the newest whose manifest verifies and
-keeps a damaged one aside as `*.corrupt`.
+file, and renamed into place; older ones are purged only afterwards. Loading takes the newest whose manifest verifies
+and keeps a damaged one aside as `*.corrupt`.
 """
 
 import hashlib

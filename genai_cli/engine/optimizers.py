@@ -5,6 +5,7 @@ left alone, as is the practice since GPT-2. The learning rate of a step is a fun
 state.
 """
 
+import inspect
 import math
 from collections.abc import Iterable
 from dataclasses import replace
@@ -42,12 +43,21 @@ def build_optimizer(parameters: list[Parameter], config: OptimizerConfig) -> Opt
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     if config.name in ("adam", "adamw"):
         kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-        return kind(groups, lr=config.lr, betas=config.betas, fused=True)
+        return _without_dynamo(kind)(groups, lr=config.lr, betas=config.betas, fused=True)
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+        return _without_dynamo(torch.optim.SGD)(groups, lr=config.lr, momentum=config.momentum, fused=True)
     if config.name == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=config.lr, momentum=config.momentum)
-    return torch.optim.Adagrad(groups, lr=config.lr)
+        return _without_dynamo(torch.optim.RMSprop)(groups, lr=config.lr, momentum=config.momentum)
+    return _without_dynamo(torch.optim.Adagrad)(groups, lr=config.lr)
+
+
+def _without_dynamo(kind: type[Optimizer]) -> type[Optimizer]:
+    """`kind` less the decorators of its methods that import torch._dynamo: a second that only compiling needs."""
+    methods = {
+        "step": torch.no_grad()(inspect.unwrap(kind.step)),
+        "add_param_group": inspect.unwrap(kind.add_param_group),
+    }
+    return type(kind.__name__, (kind,), methods)
 
 
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:

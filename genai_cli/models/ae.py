@@ -13,7 +13,7 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.mlp import mlp
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.ranges import Range, from_unit, to_unit
+from genai_cli.nn.ranges import flatten_to_unit, from_unit
 from genai_cli.nn.ranks import sum_over_ranks
 from genai_cli.nn.rows import alternate_rows
 from genai_cli.rules import PositiveInt
@@ -106,11 +106,6 @@ class RunningGaussian(nn.Module):
         """(random.size, D)."""
         variances, axes = torch.linalg.eigh(self.covariance)  # (D,), and a column for each
         return self.mean + (random.normal(len(variances)) * variances.clamp(min=0).sqrt()) @ axes.T
-
-
-def flatten_to_unit(x: Tensor, value_range: Range | None) -> Tensor:
-    """(B, ...) in the data's range to (B, D) in [0, 1]; unscaled where there is no range."""
-    return (x if value_range is None else to_unit(x, value_range)).flatten(1)
 
 
 def pca_squared_error(train: Tensor, test: Tensor, num_components: int) -> float:

@@ -15,7 +15,7 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.mlp import mlp
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.ranges import Range, from_unit, tanh_to_range, to_unit
+from genai_cli.nn.ranges import Range, flatten_to_unit, from_unit, tanh_to_range, to_unit
 from genai_cli.nn.rows import alternate_rows
 from genai_cli.rules import NonNegativeFloat, PositiveInt
 
@@ -54,14 +54,14 @@ class VAE(GenerativeModel):
 
     def bound(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The two terms of the negative bound, (B,) each, in nats, with one draw from q for the first."""
-        x = batch[self.spec.key].flatten(1)  # (B, D)
+        x = batch[self.spec.key]  # (B, *shape)
         mu, logvar = self.encode(x)
         z = mu + torch.exp(0.5 * logvar) * batch.random.normal(self.latent_dim)
-        return self.likelihood.nll(self.decoder(z), x), kl_to_standard_normal(mu, logvar)
+        return self.likelihood.nll(self.decoder(z), x.flatten(1)), kl_to_standard_normal(mu, logvar)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D) to the mean and the log variance of q(z | x), (B, latent_dim) each."""
-        mu, logvar = self.encoder(x).float().chunk(2, dim=1)
+        """(B, *shape) to the mean and the log variance of q(z | x), (B, latent_dim) each."""
+        mu, logvar = self.encoder(flatten_to_unit(x, self.spec.value_range)).float().chunk(2, dim=1)
         return mu, logvar
 
     def sample(self, random: RowRandom, *, noise: bool = False) -> Tensor:
@@ -80,7 +80,7 @@ class VAE(GenerativeModel):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Rows of data, each above the row of their reconstructions from the mean of q."""
         x = batch[self.spec.key]
-        mu, _ = self.encode(x.flatten(1))
+        mu, _ = self.encode(x)
         reconstruction = self.likelihood.mean(self.decoder(mu)).view_as(x)
         return {"reconstruction": alternate_rows(x, reconstruction)}
 
@@ -123,7 +123,8 @@ class Gaussian(nn.Module):
     def __init__(self, value_range: Range | None):
         super().__init__()
         self.value_range = value_range
-        self.log_sigma = nn.Parameter(torch.zeros(()))
+        # Begins small beside the data: from sigma = 1 the decoder of points learns to do without z.
+        self.log_sigma = nn.Parameter(torch.tensor(-1.0))
 
     def nll(self, output: Tensor, x: Tensor) -> Tensor:
         """(B, D) twice to (B,)."""

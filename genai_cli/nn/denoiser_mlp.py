@@ -2,7 +2,9 @@
 
 from torch import Tensor, nn
 
-from genai_cli.nn.embeddings import TimeEmbedding
+from genai_cli.nn.embeddings import TimeEmbedding, fourier_features
+
+NUM_FREQUENCIES = 5  # of a coordinate: periods from 8 down to 1/2, where the data are of the size of the noise
 
 
 class DenoiserMLP(nn.Module):
@@ -11,7 +13,7 @@ class DenoiserMLP(nn.Module):
     def __init__(self, data_dim: int, *, width: int = 128, depth: int = 3, dropout: float = 0.0):
         super().__init__()
         self.time = TimeEmbedding(width, width)
-        self.stem = nn.Linear(data_dim, width)
+        self.stem = nn.Linear(data_dim * (1 + 2 * NUM_FREQUENCIES), width)
         self.blocks = nn.ModuleList(ResidualBlock(width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, data_dim)
@@ -20,7 +22,7 @@ class DenoiserMLP(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         time = self.time(t)  # (B, width)
-        h = self.stem(x)  # (B, width)
+        h = self.stem(fourier_features(x, NUM_FREQUENCIES))  # (B, width)
         for block in self.blocks:
             h = block(h, time)
         return self.head(self.norm(h))

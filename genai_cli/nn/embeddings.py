@@ -1,7 +1,7 @@
-"""Embeddings of numbers: where in time a denoiser stands.
+"""Embeddings of numbers: where in time a denoiser stands, and where in space a point lies.
 
-Vaswani et al. 2017 (arXiv:1706.03762) give positions these coordinates; Ho et al. 2020 (arXiv:2006.11239) give them to
-the timestep of a diffusion.
+Vaswani et al. 2017 (arXiv:1706.03762) give positions sinusoids of many periods; Ho et al. 2020 (arXiv:2006.11239) give
+them to the timestep of a diffusion, Tancik et al. 2020 (arXiv:2006.10739) to coordinates.
 """
 
 import math
@@ -21,6 +21,16 @@ def sinusoidal_embedding(t: Tensor, dim: int, *, max_period: float = 10_000.0) -
     exponents = torch.arange(dim // 2, dtype=torch.float32, device=t.device) / (dim // 2)  # (dim / 2,)
     angles = t.float()[:, None] * torch.exp(-math.log(max_period) * exponents)  # (B, dim / 2)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def fourier_features(x: Tensor, num_frequencies: int) -> Tensor:
+    """(B, D) to (B, D (1 + 2 F)): each coordinate, and its sine and cosine at periods of 8, 4, 2, ...
+
+    A multilayer perceptron sees of a coordinate alone no detail much finer than the whole; of these it does.
+    """
+    frequencies = math.pi / 4 * 2.0 ** torch.arange(num_frequencies, dtype=torch.float32, device=x.device)  # (F,)
+    angles = (x.float()[:, :, None] * frequencies).flatten(1)  # (B, D F)
+    return torch.cat([x.float(), angles.sin(), angles.cos()], dim=1)
 
 
 class TimeEmbedding(nn.Module):

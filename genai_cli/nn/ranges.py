@@ -18,6 +18,11 @@ def from_unit(x: Tensor, value_range: Range) -> Tensor:
     return low + (high - low) * x
 
 
+def flatten_to_unit(x: Tensor, value_range: Range | None) -> Tensor:
+    """(B, ...) in the range of the data to (B, D) in [0, 1]; unscaled where there is no range."""
+    return (x if value_range is None else to_unit(x, value_range)).flatten(1)
+
+
 def tanh_to_range(x: Tensor, value_range: Range | None) -> Tensor:
     """tanh stretched from [-1, 1] to the range of the data; `x` itself where that has no bounds."""
     if value_range is None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from genai_cli.nn.embeddings import TimeEmbedding, sinusoidal_embedding
+from genai_cli.nn.embeddings import TimeEmbedding, fourier_features, sinusoidal_embedding
 
 
 def test_sinusoids_have_geometric_periods():
@@ -32,3 +32,14 @@ def test_embedding_is_exact_under_autocast():
 def test_odd_dimension_is_refused():
     with pytest.raises(ValueError, match="dim=5 must be even"):
         sinusoidal_embedding(torch.zeros(1), 5)
+
+
+def test_fourier_features_have_periods_of_eight_four_and_two():
+    x = torch.tensor([[0.5, -1.25]])
+    found = fourier_features(x, 3)
+    angles = [2 * math.pi * coordinate / period for coordinate in (0.5, -1.25) for period in (8, 4, 2)]
+    expected = [0.5, -1.25, *map(math.sin, angles), *map(math.cos, angles)]
+    torch.testing.assert_close(found, torch.tensor([expected]))
+    for period in (8, 4, 2):
+        features = slice(2 + {8: 0, 4: 1, 2: 2}[period], 8, 3)  # the sine of either coordinate
+        torch.testing.assert_close(fourier_features(x + period, 3)[0, features], found[0, features])

@@ -61,8 +61,9 @@ def test_a_kill_while_a_checkpoint_is_replaced_loses_nothing(genai: Genai, folde
 def kill_at_random(genai: Genai, folder: Path, times: int, seed: int) -> None:
     """Start, kill after a random time, start again ..., until the run has survived to its end."""
     words = ("train", *VAE, "train.steps=40", "train.sample_every=8")
+    assert genai.run(*words, f"run.dir={folder}/undisturbed").code == 0  # the first waits for the server, too
     began = time.monotonic()
-    assert genai.run(*words, f"run.dir={folder}/undisturbed").code == 0
+    assert genai.run(*words, f"run.dir={folder}/timed").code == 0
     duration = time.monotonic() - began
     moments = random.Random(seed)
     kills = 0

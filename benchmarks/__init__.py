@@ -1,0 +1,1 @@
+"""What is measured beside what one would run instead. `python -m benchmarks [NAME ...]`"""

@@ -1,0 +1,82 @@
+"""What README.md and docs/adding.md say is true: the files that they tell to write work, their commands compose."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "adding.md"]
+FILE_WITH_CONTENT = re.compile(r"`((?:genai_cli|conf)/\w+/\w+\.\w+)`[^`]*```(?:python|yaml)\n(.*?)```", re.DOTALL)
+COMPOSE_EACH_LINE = """\
+import shlex, sys
+from genai_cli.cli import run
+failed = [line for line in sys.stdin.read().splitlines() if run([*shlex.split(line), "--cfg", "job"]) != 0]
+sys.exit("cannot be composed: " + "; ".join(failed) if failed else 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the package, its YAML files and the tests of models, with the files that the pages say to add."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    for name in ("genai_cli", "conf", "tests/models"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tests/__init__.py", "tests/conftest.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    for page in PAGES:
+        files = FILE_WITH_CONTENT.findall(page.read_text(encoding="utf-8"))
+        assert len(files) == 2, f"{page}: one Python file and one YAML"
+        for name, content in files:
+            assert not (folder / name).exists(), f"{page} tells to write {name}, which exists"
+            (folder / name).write_text(content, encoding="utf-8")
+    for line in command_lines("mkdir ", "printf "):
+        subprocess.run(["bash", "-c", line], cwd=folder, check=True)
+    return folder
+
+
+def command_lines(*starts: str) -> list[str]:
+    """The lines of the pages' code blocks that begin so, without the comment after them."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    return [line.partition("  #")[0] for line in text.splitlines() if line.startswith(starts)]
+
+
+def is_of_a_new_run(line: str) -> bool:
+    return not any(word.startswith("run=") for word in shlex.split(line))
+
+
+def without_sweep(line: str) -> str:
+    """The first job of a sweep."""
+    return re.sub(r"=([^\s,]+),\S+", r"=\1", line.replace(" -m ", " ")) if " -m " in line else line
+
+
+def run_python(folder: Path, *words: str, text: str = "") -> str:
+    finished = subprocess.run([sys.executable, *words], cwd=folder, input=text, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr
+    return finished.stdout
+
+
+def test_every_training_command_composes(checkout):
+    lines = [without_sweep(line) for line in command_lines("genai train ") if is_of_a_new_run(line)]
+    assert len(lines) >= 10
+    words = [line.removeprefix("genai ").replace(" --cfg job", "") for line in lines]
+    run_python(checkout, "-c", COMPOSE_EACH_LINE, text="\n".join(words))
+
+
+@pytest.mark.slow
+def test_the_model_to_add_passes_the_contract(checkout):
+    printed = run_python(checkout, "-m", "pytest", "-q", "tests/models", "-k", "mixture")
+    assert re.search(r"^\d\d+ passed", printed, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_model_and_the_data_set_to_add_learn(checkout):
+    rows = "".join(f"{i % 7},{i % 5}\n" for i in range(200))
+    (checkout / "points.csv").write_text("x,y\n" + rows)
+    words = ["dataset=table", "dataset.path=points.csv", "train.steps=3", "device=cpu"]
+    printed = run_python(checkout, "-m", "genai_cli", "train", "model=mixture", *words)
+    assert "finished at step 3 of 3" in printed
