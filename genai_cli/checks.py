@@ -116,7 +116,7 @@ class Check:
                 self.problem(f"{prefix}{key} is no key of {owner}; {advised}")
         for key, option in options.items():
             if key not in given and option.default is registry.REQUIRED:
-                self.problem(f"{prefix}{key} is required by {owner}")
+                self.problem(f"{prefix}{key} is required by {owner}: give {prefix}{key}=...")
             elif key not in given and fill and option.default is not registry.COMPUTED:
                 known[key] = option.default
         return known
