@@ -88,6 +88,7 @@ class Overrides:
         return count
 
     def _read(self, text: str, parser: OverridesParser, is_sweep: bool) -> list[Typed]:
+        text = _quote_foreign_letters(text)
         override = self._parse(text, parser)
         key = override.key_or_group
         is_group = key in self.groups
@@ -158,6 +159,14 @@ def _refuse_hostile(text: str, override: Override) -> None:
         raise ConfigError(f"{key} cannot be set here; of Hydra's keys there are {allowed}")
     if override.package is not None:
         raise ConfigError(f"{show(text)}: a group cannot be moved with @")
+
+
+def _quote_foreign_letters(text: str) -> str:
+    """`prompt=春眠` as `prompt='春眠'`: Hydra's grammar knows no letters beyond ASCII outside of quotes."""
+    key, equals, value = text.partition("=")
+    if not equals or value.isascii() or re.search(r"""[][(){},'"\\$=]""", value):
+        return text
+    return f"{key}={quote(value)}"
 
 
 def quote(text: str | Path) -> str:

@@ -226,6 +226,14 @@ def test_a_value_of_a_group_does_not_stand_for_its_choice(genai):
     assert "model is required: model=NAME" in err
 
 
+@pytest.mark.parametrize("folder", ["\u6625\u7720\u4e0d\u89c9\u6653", "caf\u00e9 noir"])
+def test_letters_beyond_ascii_need_no_quotes(genai, dispatched, folder):
+    code, _, err = genai("train", "model=gan", "dataset=toy2d", f"run.root={folder}")
+    assert code == ExitCode.DONE, err
+    (config, _), *_ = dispatched
+    assert config.run.root == folder
+
+
 def required_of(kind, name):
     """Something for every option of a preset that has no default: the path of a folder of images."""
     options = definition_of(kind, name).options.values()

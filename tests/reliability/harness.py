@@ -91,9 +91,10 @@ class Genai:
 
     def ask(self, request: dict[str, Any]) -> Any:
         assert self.server.stdin is not None and self.server.stdout is not None
+        assert self.server.poll() is None, f"the server of processes has died: {self.server.returncode}"
         print(json.dumps(request), file=self.server.stdin, flush=True)
         answer = self.server.stdout.readline()
-        assert answer, "the server of processes has died"
+        assert answer, f"the server of processes died: {self.server.wait()}"
         return json.loads(answer)
 
     def close(self) -> None:
