@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import pytest
@@ -82,3 +83,22 @@ def test_overrides_change_one_group() -> None:
     assert settings_of_group(config, "discriminator").lr == 1e-3
     with pytest.raises(ConfigError, match=r"optimizer\.overrides\.generator .* it has model"):
         check_overrides(config, ["model"])
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop", "adagrad"])
+def test_updates_equal_those_of_torch(name: str) -> None:
+    """Also without the decorators of torch's methods, and bit by bit."""
+    config = OptimizerConfig(name=name, lr=0.1, momentum=0.5 if name in ("sgd", "rmsprop") else 0.0)
+    kinds = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad"}
+    own, reference = (torch.nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4)) for _ in range(2))
+    ours = build_optimizer([own], config)
+    kind = getattr(torch.optim, kinds[name])
+    accepted = inspect.signature(kind).parameters.keys() - {"params", "weight_decay"}
+    settings = {key: value for key, value in ours.defaults.items() if key in accepted}
+    theirs = kind([reference], weight_decay=0.0, **settings)
+    for _ in range(4):
+        for parameter, optimizer in ((own, ours), (reference, theirs)):
+            parameter.grad = parameter.detach().sin()
+            optimizer.step()
+    assert torch.equal(own, reference)
+    assert not torch.equal(own, torch.linspace(-1, 1, 12).view(3, 4))

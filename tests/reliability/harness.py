@@ -80,6 +80,8 @@ class Genai:
     def start(self, *words: str, fault: str = "", **environment: str) -> Process:
         self.count += 1
         outputs = self.folder / f"process-{self.count}"
+        for suffix in (".out", ".err"):  # there even if it is killed before it could speak
+            outputs.with_suffix(suffix).touch()
         request = {
             "words": words, "fault": fault, "environment": environment, "folder": str(self.folder),
             "outputs": str(outputs),
