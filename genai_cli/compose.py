@@ -22,7 +22,11 @@ from genai_cli.overrides import RESOLVER, Typed, assign, merge, quote
 from genai_cli.schema import flatten
 
 MISSING = "???"
-OUTRANKED = ("optimizer", "device", "logger")  # groups that come before the model, so that its preset may set their keys
+OUTRANKED = (
+    "optimizer",
+    "device",
+    "logger",
+)  # groups that come before the model, so that its preset may set their keys
 # Hydra keeps its hands off: no directory, no log file, no logging of its own.
 QUIET = [
     "hydra/job_logging=none",

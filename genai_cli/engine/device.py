@@ -21,7 +21,10 @@ def choose_device(config: DeviceConfig) -> torch.device:
     if name == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device=mps: torch sees no Metal device here; choose device=cpu or device=auto")
     if config.precision == "bf16" and name == "cpu" and not _cpu_has_bf16():
-        print("warning: this CPU has no bf16 instructions: device.precision=bf16 will be far slower than fp32", file=sys.stderr)
+        print(
+            "warning: this CPU has no bf16 instructions: device.precision=bf16 will be far slower than fp32",
+            file=sys.stderr,
+        )
     if name == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)

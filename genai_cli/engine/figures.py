@@ -51,9 +51,7 @@ def _weighted_mean(values: Tensor, weight: Tensor) -> Figure:
     return Figure(mean.item(), standard_error.item(), len(values))
 
 
-def _in_order(
-    split: Split, *, seed: int, batch_size: int, device: torch.device, limit: int | None
-) -> Iterator[Batch]:
+def _in_order(split: Split, *, seed: int, batch_size: int, device: torch.device, limit: int | None) -> Iterator[Batch]:
     count = len(split) if limit is None else min(limit, len(split))
     for start in range(0, count, batch_size):
         positions = torch.arange(start, min(start + batch_size, count))

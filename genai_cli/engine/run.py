@@ -1,10 +1,10 @@
 """The run directory: made once, held by one process at a time, and all that a run leaves behind.
 
-    config.yaml       resolved: enough to rebuild the model and the data
-    spec.json         what one example looks like: enough to sample where the data are not
-    provenance.json   command, commit, versions, device, data hash
-    metrics.jsonl     one object a log line; tensorboard/ beside it
-    checkpoints/ samples/ evaluation/
+config.yaml       resolved: enough to rebuild the model and the data
+spec.json         what one example looks like: enough to sample where the data are not
+provenance.json   command, commit, versions, device, data hash
+metrics.jsonl     one object a log line; tensorboard/ beside it
+checkpoints/ samples/ evaluation/
 """
 
 import fcntl

@@ -166,9 +166,7 @@ class OptimizerStep:
             for parameter in player.parameters:
                 yield group, names[parameter], parameter, player
 
-    def _backward(
-        self, group: str, player: Player, loss: LossFunction, batch: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _backward(self, group: str, player: Player, loss: LossFunction, batch: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradients of the mean loss of this rank's rows, left in `.grad`; the loss and the metrics."""
         parts = []
         for micro in range(self.train.accumulate):

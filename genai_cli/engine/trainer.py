@@ -183,9 +183,7 @@ class Trainer:
         if self.model.spec.is_tokens:
             per_step *= self.model.spec.shape[0]
         speed = per_step / seconds
-        self.progress.report(
-            self.done, values, speed=speed, seconds_left=seconds * (self.total_steps - self.done)
-        )
+        self.progress.report(self.done, values, speed=speed, seconds_left=seconds * (self.total_steps - self.done))
         times = {f"time/{self.progress.unit}_per_second": speed, "time/step_seconds": seconds}
         if self.device.type == "cuda":
             times["time/peak_memory_bytes"] = torch.cuda.max_memory_allocated()

@@ -71,7 +71,9 @@ class BatchRandom(RowRandom):
     that makes the same calls sees slices of the same numbers.
     """
 
-    def __init__(self, *key: int, start: int = 0, stop: int, total: int | None = None, device: torch.device | str = "cpu"):
+    def __init__(
+        self, *key: int, start: int = 0, stop: int, total: int | None = None, device: torch.device | str = "cpu"
+    ):
         self.key = key
         self.start, self.stop, self.total = start, stop, stop if total is None else total
         self.size = stop - start

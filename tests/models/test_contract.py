@@ -59,7 +59,9 @@ def pairs() -> Iterator[tuple[str, str]]:
 def model_name(preset: str) -> str:
     """The file of `genai_cli/models` that a preset of `conf/model` names."""
     path = registry.presets("model")[preset].path
-    return next(line.split(":")[1].strip() for line in path.read_text().splitlines() if line.strip().startswith("name:"))
+    return next(
+        line.split(":")[1].strip() for line in path.read_text().splitlines() if line.strip().startswith("name:")
+    )
 
 
 def tiny_config(preset: str, kind: str, **train: object) -> Config:
@@ -82,12 +84,14 @@ def tiny_config(preset: str, kind: str, **train: object) -> Config:
 
 
 def tiny_split(spec: Spec, count: int = NUM_EXAMPLES) -> TensorSplit:
-    """Data of the spec's kind without meaning: smooth blobs, points of two clusters, a text in which letters follow each other."""
+    """Data of the spec's kind without meaning; in the text, letters follow each other."""
     random = torch.Generator().manual_seed(7)
     if spec.is_tokens:
         start = torch.arange(count)[:, None]
         tokens = (start + torch.arange(spec.shape[0] + 1)) % spec.vocabulary_size  # (N, T + 1)
-        return TensorSplit({"tokens": tokens, "mask": torch.ones(count, *spec.shape, dtype=torch.bool)}, lambda rows: rows)
+        return TensorSplit(
+            {"tokens": tokens, "mask": torch.ones(count, *spec.shape, dtype=torch.bool)}, lambda rows: rows
+        )
     data = torch.randn(count, *spec.shape, generator=random)
     if spec.value_range is not None:
         data = data.mul(2).tanh()
@@ -197,7 +201,7 @@ class OneGroup:
 @every_pair
 @pytest.mark.parametrize("stops", [(1,), (2, 3), (4,), (5,)], ids=["step 1", "mid-epoch", "epoch end", "last step"])
 def test_resume_is_bitwise(preset: str, kind: str, stops: tuple[int, ...], tmp_path: Path) -> None:
-    """A run stopped and taken up again, inside an epoch and with micro-batches, ends in the same bytes and the same log."""
+    """A run stopped and taken up again, with micro-batches in play, ends in the same bytes and the same log."""
     spec = SPECS[kind]
     config = tiny_config(preset, kind, accumulate=2, evaluate_every=3, sample_every=4, steps=6)
     train(config, spec, tmp_path / "whole")
@@ -285,7 +289,9 @@ def test_two_ranks_equal_one(preset: str, kind: str, tmp_path: Path) -> None:
     alone = sgd_steps(preset, kind, World())
     together = run_on_two_ranks(sgd_steps, preset, kind)
     for key, tensor in alone.items():
-        torch.testing.assert_close(together[key], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(
+            together[key], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, key=key: f"{key}: {text}"
+        )
 
 
 def sgd_steps(preset: str, kind: str, world: World) -> dict[str, Tensor]:
@@ -299,9 +305,7 @@ def sgd_steps(preset: str, kind: str, world: World) -> dict[str, Tensor]:
         tiny_split(spec), seed=0, batch_size=BATCH_SIZE, batches_per_step=model.batches_per_step,
         rank=world.rank, world_size=world.size,
     )  # fmt: skip
-    step = OptimizerStep(
-        model, batches, config.train, config.optimizer, seed=0, total_steps=3, world=world, device=CPU
-    )
+    step = OptimizerStep(model, batches, config.train, config.optimizer, seed=0, total_steps=3, world=world, device=CPU)
     for number in range(3):
         step.run(number)
     metrics = {key: torch.tensor(value, dtype=torch.float32) for key, value in step.averages.means().items()}
