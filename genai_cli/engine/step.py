@@ -203,9 +203,9 @@ class OptimizerStep:
 
     def _check_and_clip(self, group: str, value: Tensor, gradients: list[Tensor]) -> Tensor:
         """The norm of the gradient before clipping. Raises NonFinite before any weight is touched."""
-        norm = nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(value + norm):
-            raise NonFinite(group, "gradient" if torch.isfinite(value) else "loss", self.number)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if not math.isfinite((value + norm).item()):
+            raise NonFinite(group, "gradient" if value.isfinite() else "loss", self.number)
         if self.train.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.players[group].parameters, self.train.clip_norm, norm)
         return norm
