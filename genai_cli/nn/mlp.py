@@ -5,6 +5,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from genai_cli.nn.linear import FastLinear
+
 
 def mlp(
     widths: Sequence[int],
@@ -17,8 +19,8 @@ def mlp(
     """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths[:-1]):
-        layers.append(nn.Linear(inputs, outputs))
+        layers.append(FastLinear(inputs, outputs))
         if norm is not None:
             layers.append(norm(outputs))
         layers.append(activation())
-    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
+    return nn.Sequential(*layers, FastLinear(widths[-2], widths[-1]))

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from genai_cli.nn.linear import FastLinear
 from genai_cli.nn.mlp import mlp
 
 
@@ -16,9 +17,9 @@ def test_it_is_linear_layers_with_activations_between():
 
 
 def test_two_widths_make_one_affine_map():
-    assert [type(layer) for layer in mlp([3, 2])] == [nn.Linear]
+    assert [type(layer) for layer in mlp([3, 2])] == [FastLinear]
 
 
 def test_norms_stand_before_activations():
     kinds = [type(layer) for layer in mlp([3, 5, 2], nn.SiLU, norm=nn.LayerNorm)]
-    assert kinds == [nn.Linear, nn.LayerNorm, nn.SiLU, nn.Linear]
+    assert kinds == [FastLinear, nn.LayerNorm, nn.SiLU, FastLinear]

@@ -1,0 +1,84 @@
+"""A linear layer that takes the faster of two libraries for its matrix products.
+
+On AMD processors torch's own choice for float32, MKL, runs at half the speed of oneDNN, which is in the same torch: a
+layer of 784 x 400 on 128 rows takes 1.3 ms forward and backward with the one, 0.65 ms with the other.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+SMALLEST = 50_000  # weights of a layer for which the difference pays
+
+
+class FastLinear(nn.Linear):
+    """`nn.Linear`, in everything but speed; where oneDNN does the work, it can be differentiated only once."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ..., in_features) to (B, ..., out_features)."""
+        if self.weight.numel() < SMALLEST or not _is_for_onednn(x, self.weight):
+            return F.linear(x, self.weight, self.bias)
+        # Two nodes of the graph, so that whoever wants the gradient of only the input or only the weight computes no
+        # other (a generator's turn through its discriminator).
+        bias = None if self.bias is None else self.bias.detach()
+        through_input = _ThroughInput.apply(x, self.weight.detach(), bias)
+        if not (torch.is_grad_enabled() and self.weight.requires_grad):
+            return through_input
+        return through_input + _ThroughWeight.apply(x.detach(), self.weight, self.bias)
+
+
+class _ThroughInput(torch.autograd.Function):
+    """x W^T + b, and its gradient with respect to x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return _product(gradient, weight.t()), None, None
+
+
+class _ThroughWeight(torch.autograd.Function):
+    """Zeros of the output's shape that carry the gradients with respect to W and b."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.has_bias = bias is not None
+        return x.new_zeros(()).expand(*x.shape[:-1], len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor | None]:
+        (x,) = ctx.saved_tensors
+        gradient, x = gradient.flatten(0, -2), x.flatten(0, -2)  # (rows, out), (rows, in)
+        return None, _product(gradient.t(), x.t()), gradient.sum(0) if ctx.has_bias else None
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b by oneDNN; the operator that torch's own compiler emits for it."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
+    is_plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and x.ndim >= 2
+    return is_plain and _pays() and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+
+
+@cache
+def _pays() -> bool:
+    """Whether this machine has the processor and this torch the operator."""
+    try:
+        is_amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return is_amd and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
