@@ -14,7 +14,7 @@ from typing import Any
 from genai_cli import registry
 from genai_cli.annotations import show
 from genai_cli.checks import Check
-from genai_cli.config import Config, ConfigError, EvaluateConfig, RunConfig, SampleConfig, TrainConfig
+from genai_cli.config import Config, ConfigError, DeviceConfig, EvaluateConfig, RunConfig, SampleConfig, TrainConfig
 from genai_cli.locate import read_config
 from genai_cli.registry import DATASET, MODEL
 from genai_cli.suggest import advice
@@ -125,6 +125,7 @@ def check_sample(
         definition = registry.define(MODEL, model["name"], plugins)
         owner = f"genai sample or of model={model['name']}"
         known["options"] = check.options(definition.sample_options, others, "", owner, also=fields, fill=False)
+    _refuse_training_keys(check, known, "genai sample")
     check.raise_problems()
     return SampleConfig(**known)
 
@@ -133,8 +134,18 @@ def check_evaluate(values: Mapping[str, Any]) -> EvaluateConfig:
     """The checked configuration of `genai evaluate`."""
     check = Check()
     known = check.record(EvaluateConfig, values)
+    _refuse_training_keys(check, known, "genai evaluate")
     check.raise_problems()
     return EvaluateConfig(**known)
+
+
+def _refuse_training_keys(check: Check, known: Mapping[str, Any], command: str) -> None:
+    """Keys of `device` that training alone reads: anything but their default would be accepted and ignored."""
+    device = known.get("device")
+    for key in ("precision", "compile", "workers"):
+        value, default = getattr(device, key, None), getattr(DeviceConfig, key)
+        if device is not None and value != default:
+            check.problem(f"device.{key}={show(value)} is read by genai train alone; {command} takes no device.{key}")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -248,3 +248,11 @@ def test_rules_are_a_closed_language():
 def test_values_are_shown_on_one_short_line():
     for value in ("a\nb\x1b[31m", "x" * 1000, 10**5000, {"a": [1] * 100}, float("nan"), None):
         assert len(show(value)) <= 80 and show(value).isprintable()
+
+
+@pytest.mark.parametrize(("key", "value"), [("precision", "bf16"), ("compile", True), ("workers", 5)])
+def test_what_only_training_reads_is_refused_elsewhere(key, value):
+    for check in (schema.check_evaluate, lambda values: schema.check_sample(values, None)):
+        with pytest.raises(ConfigError, match=f"device.{key}=.* is read by genai train alone"):
+            check({"run": "x", "device": {"name": "cpu", key: value}})
+        assert check({"run": "x", "device": {"name": "cpu"}}).device.name == "cpu"

@@ -22,7 +22,7 @@ from genai_cli.engine.provenance import provenance
 from genai_cli.engine.run import claim_run_directory, describe, held
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.trainer import Outcome, Trainer
-from genai_cli.errors import ExitCode
+from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.locate import last_metrics, make_directory
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
@@ -80,6 +80,9 @@ def _build(config: Config, device: torch.device) -> Parts:
     torch.manual_seed(mix(config.seed, _INITIALISATION))
     model = runs.build_model(config, dataset.spec).to(device)
     check_overrides(config.optimizer, model.parameter_groups())
+    if config.train.evaluate_every is not None and type(model).evaluate is GenerativeModel.evaluate:
+        name = config.model["name"]
+        raise ConfigError(f"train.evaluate_every: model={name} has no held-out figures; set train.evaluate_every=null")
     return Parts(train, validation, model, dataset.notes)
 
 
