@@ -44,9 +44,9 @@ class AutoEncoder(GenerativeModel):
         x = flatten_to_unit(batch[self.spec.key], self.spec.value_range)
         code = self.encoder(x)
         self.codes.update(code.detach().float())
-        return (self.decode(code) - x).square().sum(1).mean(), {}
+        return (self.reconstruct(code) - x).square().sum(1).mean(), {}
 
-    def decode(self, code: Tensor) -> Tensor:
+    def reconstruct(self, code: Tensor) -> Tensor:
         """(B, latent_dim) to (B, D), in [0, 1] where the data have a range."""
         output = self.decoder(code).float()
         return output if self.spec.value_range is None else output.sigmoid()
@@ -56,26 +56,31 @@ class AutoEncoder(GenerativeModel):
 
         An autoencoder has no prior: this is the simplest one that fits its codes, and no part of what it learned.
         """
-        return self._to_data(self.decode(self.codes.draw(random)))
+        return self.decode(self.draw_latent(random))
+
+    def draw_latent(self, random: RowRandom) -> Tensor:
+        return self.codes.draw(random)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        x = self.reconstruct(latent)
+        value_range = self.spec.value_range
+        return (x if value_range is None else from_unit(x, value_range)).unflatten(1, self.spec.shape)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encoder(flatten_to_unit(x, self.spec.value_range))
 
     def evaluate(self, batch: Batch) -> Metrics:
         x = flatten_to_unit(batch[self.spec.key], self.spec.value_range)
-        return {"squared_error": (self.decode(self.encoder(x)) - x).square().sum(1)}
+        return {"squared_error": (self.reconstruct(self.encoder(x)) - x).square().sum(1)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Rows of data, each above the row of their reconstructions."""
         x = batch[self.spec.key]
-        reconstruction = self._to_data(self.decode(self.encoder(flatten_to_unit(x, self.spec.value_range))))
-        return {"reconstruction": alternate_rows(x, reconstruction)}
+        return {"reconstruction": alternate_rows(x, self.decode(self.encode(x)))}
 
     def baselines(self, train: Tensor, test: Tensor) -> dict[str, float]:
         train, test = (flatten_to_unit(x, self.spec.value_range) for x in (train, test))
         return {f"squared_error_pca{self.latent_dim}": pca_squared_error(train, test, self.latent_dim)}
-
-    def _to_data(self, x: Tensor) -> Tensor:
-        """(B, D) in units of the range to (B, *shape) as the data are."""
-        value_range = self.spec.value_range
-        return (x if value_range is None else from_unit(x, value_range)).unflatten(1, self.spec.shape)
 
 
 class RunningGaussian(nn.Module):

@@ -65,6 +65,21 @@ class GenerativeModel(nn.Module, ABC):
         Row i depends on row i of `random` alone. Options are keyword-only arguments.
         """
 
+    def draw_latent(self, random: RowRandom) -> Tensor:
+        """Codes from the prior, (random.size, latent_dim), for `decode`: what `sample` begins with."""
+        raise NotImplementedError(f"{type(self).__name__} has no latent vector")
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Codes (B, latent_dim) to examples (B, *spec.shape); the most likely or mean ones, without noise.
+
+        A model with one latent vector writes this and `draw_latent`, and can then be interpolated and traversed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no latent vector")
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Examples (B, *spec.shape) to their codes (B, latent_dim); the mean, where codes are random."""
+        raise NotImplementedError(f"{type(self).__name__} has no encoder")
+
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         """The players: a partition of the parameters, each group with an optimizer of its own."""
         return {"model": self.parameters()}

@@ -42,6 +42,7 @@ class DCGAN(GenerativeModel):
         loss: Literal["nonsaturating", "minimax"] = "nonsaturating",
     ):
         super().__init__(spec)
+        self.latent_dim = latent_dim
         self.judge_fakes = GENERATOR_LOSSES[loss]
         base, num_stages = split_side(spec.shape)
         channels = [width * 2**stage for stage in range(num_stages)]  # from fine to coarse
@@ -55,7 +56,7 @@ class DCGAN(GenerativeModel):
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         with torch.no_grad():
-            fake = self.generator(batch.random)
+            fake = self.sample(batch.random)
         # Two passes: data and fakes are each normalised by statistics of their own kind.
         real_logits = self.discriminator(batch["image"])  # (B, 1)
         fake_logits = self.discriminator(fake)  # (B, 1)
@@ -63,11 +64,17 @@ class DCGAN(GenerativeModel):
         return discriminator_loss(real_logits, fake_logits), metrics
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        fake = self.generator(batch.random)
+        fake = self.sample(batch.random)
         return self.judge_fakes(self.discriminator(fake)), {}
 
     def sample(self, random: RowRandom) -> Tensor:
-        return self.generator(random)
+        return self.decode(self.draw_latent(random))
+
+    def draw_latent(self, random: RowRandom) -> Tensor:
+        return random.normal(self.latent_dim)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.generator(latent)
 
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         return {"discriminator": self.discriminator.parameters(), "generator": self.generator.parameters()}
@@ -81,7 +88,7 @@ class Generator(nn.Module):
 
     def __init__(self, spec: Spec, latent_dim: int, base: int, channels: list[int]):
         super().__init__()
-        self.latent_dim, self.value_range = latent_dim, spec.value_range
+        self.value_range = spec.value_range
         self.project = nn.Sequential(
             nn.Linear(latent_dim, base * base * channels[0], bias=False),
             nn.Unflatten(1, (base, base, channels[0])),
@@ -91,9 +98,9 @@ class Generator(nn.Module):
             stages += [doubling(inputs, outputs, bias=False), BatchNorm(outputs), nn.ReLU()]
         self.stages = nn.Sequential(*stages, doubling(channels[-1], spec.shape[0]))
 
-    def forward(self, random: RowRandom) -> Tensor:
-        """(B, C, H, W), one image for each row of `random`."""
-        maps = self.project(random.normal(self.latent_dim)).permute(0, 3, 1, 2)  # channels-last: 1.15x as fast
+    def forward(self, latent: Tensor) -> Tensor:
+        """(B, latent_dim) to (B, C, H, W)."""
+        maps = self.project(latent).permute(0, 3, 1, 2)  # channels-last: 1.15x as fast
         return tanh_to_range(self.stages(maps), self.value_range)
 
 

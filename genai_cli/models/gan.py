@@ -67,6 +67,12 @@ class GAN(GenerativeModel):
     def sample(self, random: RowRandom) -> Tensor:
         return self.generator(random)
 
+    def draw_latent(self, random: RowRandom) -> Tensor:
+        return random.normal(self.latent_dim)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.generator.mean(latent)
+
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         return {"discriminator": self.discriminator.parameters(), "generator": self.generator.parameters()}
 
@@ -102,4 +108,11 @@ class Generator(nn.Module):
             mu, rho = output.chunk(2, dim=1)  # each (B, D)
             # exp(rho - 3), were it not linear for large rho: starts at sigma = 0.05, nearly deterministic.
             output = mu + F.softplus(rho - 3) * random.normal(self.data_dim)
+        return self._to_data(output)
+
+    def mean(self, latent: Tensor) -> Tensor:
+        """(B, latent_dim) to (B, *spec.shape), without the noise of a stochastic generator."""
+        return self._to_data(self.network(latent)[:, : self.data_dim])
+
+    def _to_data(self, output: Tensor) -> Tensor:
         return tanh_to_range(output, self.spec.value_range).unflatten(1, self.spec.shape)

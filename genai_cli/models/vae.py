@@ -55,11 +55,11 @@ class VAE(GenerativeModel):
     def bound(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The two terms of the negative bound, (B,) each, in nats, with one draw from q for the first."""
         x = batch[self.spec.key]  # (B, *shape)
-        mu, logvar = self.encode(x)
+        mu, logvar = self.posterior(x)
         z = mu + torch.exp(0.5 * logvar) * batch.random.normal(self.latent_dim)
         return self.likelihood.nll(self.decoder(z), x.flatten(1)), kl_to_standard_normal(mu, logvar)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, *shape) to the mean and the log variance of q(z | x), (B, latent_dim) each."""
         mu, logvar = self.encoder(flatten_to_unit(x, self.spec.value_range)).float().chunk(2, dim=1)
         return mu, logvar
@@ -69,9 +69,20 @@ class VAE(GenerativeModel):
 
         With `noise`, an honest draw from p(x | z): black and white pixels, or Gaussian noise (kept within the range).
         """
-        output = self.decoder(random.normal(self.latent_dim))
-        x = self.likelihood.draw(output, random) if noise else self.likelihood.mean(output)
-        return x.unflatten(1, self.spec.shape)
+        latent = self.draw_latent(random)
+        if not noise:
+            return self.decode(latent)
+        return self.likelihood.draw(self.decoder(latent), random).unflatten(1, self.spec.shape)
+
+    def draw_latent(self, random: RowRandom) -> Tensor:
+        return random.normal(self.latent_dim)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.likelihood.mean(self.decoder(latent)).unflatten(1, self.spec.shape)
+
+    def encode(self, x: Tensor) -> Tensor:
+        mu, _ = self.posterior(x)
+        return mu
 
     def evaluate(self, batch: Batch) -> Metrics:
         reconstruction, kl = self.bound(batch)
@@ -80,9 +91,7 @@ class VAE(GenerativeModel):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Rows of data, each above the row of their reconstructions from the mean of q."""
         x = batch[self.spec.key]
-        mu, _ = self.encode(x)
-        reconstruction = self.likelihood.mean(self.decoder(mu)).view_as(x)
-        return {"reconstruction": alternate_rows(x, reconstruction)}
+        return {"reconstruction": alternate_rows(x, self.decode(self.encode(x)))}
 
 
 def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:

@@ -42,8 +42,12 @@ def _permute32(number: int) -> int:
 class RowRandom(ABC):
     """Independent random numbers for the `size` rows of a batch, on `device`."""
 
-    size: int
+    index: range | Sequence[int]  # which rows these are: of the global batch, or of all samples
     device: torch.device
+
+    @property
+    def size(self) -> int:
+        return len(self.index)
 
     @abstractmethod
     def normal(self, *shape: int) -> Tensor:
@@ -76,7 +80,7 @@ class BatchRandom(RowRandom):
     ):
         self.key = key
         self.start, self.stop, self.total = start, stop, stop if total is None else total
-        self.size = stop - start
+        self.index = range(start, stop)
         self.device = torch.device(device)
         self.calls = 0
         self._generator: torch.Generator | None = None
@@ -101,7 +105,7 @@ class SampleRandom(RowRandom):
     """One stream for each sample of `indices`, a function of (seed, index) alone; the same on every device."""
 
     def __init__(self, seed: int, indices: Sequence[int], *, device: torch.device | str = "cpu"):
-        self.size = len(indices)
+        self.index = indices
         self.device = torch.device(device)
         offset = mix(seed)
         self._generators = [torch.Generator().manual_seed(_permute32((offset + i) & _MASK32)) for i in indices]

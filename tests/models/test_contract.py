@@ -36,8 +36,8 @@ NUM_EXAMPLES, BATCH_SIZE = 20, 8  # an epoch ends inside the third step
 CHARACTERS = "abcdefghij\n"
 
 SPECS = {
-    "grey 28": Spec("image", (1, 28, 28), (-1.0, 1.0)),
-    "colour 32": Spec("image", (3, 32, 32), (-1.0, 1.0)),
+    "grey 28": Spec("image", (1, 28, 28), (-1.0, 1.0), classes=("even", "odd")),
+    "colour 32": Spec("image", (3, 32, 32), (-1.0, 1.0), classes=("even", "odd")),
     "points": Spec("points", (2,)),
     "text": Spec(
         "text", (12,),
@@ -281,6 +281,27 @@ def test_pictures_have_the_shape_of_the_data(preset: str, kind: str) -> None:
     batch = Batch(tiny_split(spec).fetch(torch.arange(4)), SampleRandom(0, range(4)))
     for picture in model.pictures(batch).values():
         assert picture.shape[1:] == spec.shape
+
+
+@every_pair
+def test_latents_decode_to_data_and_data_encode_to_latents(preset: str, kind: str) -> None:
+    spec = SPECS[kind]
+    model = build(tiny_config(preset, kind), spec).eval()
+    defines = {name for name in ("draw_latent", "decode", "encode") if is_defined(model, name)}
+    assert "encode" not in defines or "decode" in defines
+    assert ("decode" in defines) == ("draw_latent" in defines)
+    if "decode" in defines:
+        latent = model.draw_latent(SampleRandom(3, range(4)))
+        decoded = model.decode(latent)
+        assert latent.shape == (4, model.latent_dim) and decoded.shape == (4, *spec.shape)
+        if spec.value_range is not None:
+            assert decoded.min() >= spec.value_range[0] and decoded.max() <= spec.value_range[1]
+    if "encode" in defines:
+        assert model.encode(batch_of(spec)[spec.key]).shape == (BATCH_SIZE, model.latent_dim)
+
+
+def is_defined(model: GenerativeModel, method: str) -> bool:
+    return getattr(type(model), method) is not getattr(GenerativeModel, method)
 
 
 @every_pair

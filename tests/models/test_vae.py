@@ -101,7 +101,7 @@ def test_the_bound_is_exact_with_the_posterior_and_lower_by_the_kl_without():
 
 
 def normal_of(model: VAE, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    mu, logvar = model.encode(x.unsqueeze(0))
+    mu, logvar = model.posterior(x.unsqueeze(0))
     return mu, (0.5 * logvar).exp()
 
 
