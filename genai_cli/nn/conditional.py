@@ -26,7 +26,7 @@ class ConditionalBatchNorm(nn.Module):
 
 
 class Projection(nn.Module):
-    """<v_y, phi>: how well features speak for a class (Miyato & Koyama 2018, arXiv:1802.05637, Eq. 4)."""
+    """<v_y, phi>: how well features speak for a class (Miyato & Koyama 2018, arXiv:1802.05637)."""
 
     def __init__(self, num_features: int, num_classes: int):
         super().__init__()
