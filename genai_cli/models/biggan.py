@@ -2,7 +2,7 @@
 
 Residual networks with self-attention and spectral normalisation in both players, a class embedding that is shared by
 all blocks, projection, the hinge loss, orthogonal regularisation, and truncation of z when sampling. As in its
-BigGAN-deep, every block sees all of z beside the class.
+BigGAN-deep, every block sees all of z beside the class, and so does the first layer.
 """
 
 import math
@@ -60,9 +60,10 @@ class BigGAN(GenerativeModel):
         base, num_stages = split_side(spec.shape)
         channels = [width * 2**stage for stage in range(num_stages + 1)]  # from fine to coarse
         self.classes = nn.Embedding(self.num_classes, class_dim)
-        self.generator = Generator(spec.shape[0], latent_dim, class_dim + latent_dim, base, channels[::-1])
+        self.generator = Generator(spec.shape[0], class_dim + latent_dim, base, channels[::-1])
         self.discriminator = Discriminator(spec.shape[0], channels[1:], self.num_classes)
         self.apply(orthogonal)
+        nn.init.normal_(self.classes.weight)  # each of its numbers as loud as one of z
         self.to(memory_format=torch.channels_last)
         spectrally_normalise(self.generator)
         spectrally_normalise(self.discriminator)
@@ -93,7 +94,7 @@ class BigGAN(GenerativeModel):
     def generate(self, latent: Tensor, label: Tensor) -> Tensor:
         """(B, latent_dim) and (B,) to (B, C, H, W)."""
         condition = torch.cat([self.classes(label), latent], dim=1)
-        return tanh_to_range(self.generator(latent, condition), self.spec.value_range)
+        return tanh_to_range(self.generator(condition), self.spec.value_range)
 
     def sample(
         self, random: RowRandom, *, label: NonNegativeInt | None = None, truncation: PositiveFloat | None = None

@@ -85,21 +85,21 @@ class SelfAttention(nn.Module):
 
 
 class Generator(nn.Module):
-    """A vector to 4x4 or 7x7 maps, enlarged by blocks that see a condition, with attention at half of the full side."""
+    """A vector to 4x4 or 7x7 maps, enlarged by blocks that see it, too, with attention at half of the full side."""
 
-    def __init__(self, image_channels: int, latent_dim: int, condition_dim: int, base: int, channels: list[int]):
+    def __init__(self, image_channels: int, condition_dim: int, base: int, channels: list[int]):
         super().__init__()
         self.project = nn.Sequential(
-            nn.Linear(latent_dim, base * base * channels[0]), nn.Unflatten(1, (channels[0], base, base))
+            nn.Linear(condition_dim, base * base * channels[0]), nn.Unflatten(1, (channels[0], base, base))
         )
         self.blocks = nn.ModuleList(UpBlock(a, b, condition_dim) for a, b in pairwise(channels))
         self.attention = SelfAttention(channels[-2])
         self.norm = BatchNorm(channels[-1])
         self.to_image = nn.Conv2d(channels[-1], image_channels, 3, padding=1)
 
-    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
-        """(B, latent_dim) and (B, condition_dim) to (B, C, H, W), unbounded."""
-        h = self.project(latent)
+    def forward(self, condition: Tensor) -> Tensor:
+        """(B, condition_dim), z and the class, to (B, C, H, W), unbounded."""
+        h = self.project(condition)
         for number, block in enumerate(self.blocks):
             if number == len(self.blocks) - 1:
                 h = self.attention(h)
