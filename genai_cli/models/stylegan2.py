@@ -50,7 +50,7 @@ class StyleGAN2(GenerativeModel):
         path_every: PositiveInt = 8,
         loss: Literal["nonsaturating", "minimax", "lsgan", "wgan", "hinge", "relativistic"] = "nonsaturating",
         regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "lecam", "consistency"] = "r1",
-        regularizer_weight: PositiveFloat | None = 1.0,
+        regularizer_weight: PositiveFloat | None = None,
         regularizer_every: PositiveInt = 16,
         augment: Literal["none", "diffaug", "ada"] = "none",
     ):
