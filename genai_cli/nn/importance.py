@@ -9,8 +9,13 @@ from torch import Tensor
 AT_ONCE = 32  # draws for each example; bounds the memory
 
 
+def log_mean_exp(log_weights: Tensor) -> Tensor:
+    """log 1/k sum_i w_i from log w, (k, B) to (B,): its mean over draws is a bound of log p(x) (Eq. 8)."""
+    return log_weights.logsumexp(0) - math.log(len(log_weights))
+
+
 def importance_weighted_bound(log_weights: Callable[[int], Tensor], num_samples: int) -> Tensor:
-    """log 1/k sum_i p(x, z_i) / q(z_i | x) with k = `num_samples`, (B,): its mean is a bound of log p(x) (Eq. 8).
+    """`log_mean_exp` of k = `num_samples` ratios p(x, z) / q(z | x) for each example, (B,).
 
     `log_weights(n)` gives the logarithms of n new ratios for each example, (n, B). It is asked for them in parts, of
     which only the running sum is kept.
