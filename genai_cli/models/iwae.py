@@ -42,7 +42,7 @@ class IWAE(GenerativeModel):
         lower_dim: PositiveInt | None = None,
         width: PositiveInt = 200,
         depth: PositiveInt = 2,
-        backbone: Literal["mlp", "conv"] = "mlp",
+        backbone: Literal["auto", "mlp", "conv"] = "mlp",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
         levels: PositiveInt = 256,

@@ -14,7 +14,7 @@ from genai_cli.data.base import Spec
 from genai_cli.nn.conv import doubling, halving
 from genai_cli.nn.mlp import mlp
 
-Backbone = Literal["mlp", "conv"]
+Backbone = Literal["auto", "mlp", "conv"]  # auto: conv for images, mlp for all else
 Activation = Callable[[], nn.Module]
 SMALLEST_SIDE = 7  # of maps that are halved no further: 28 ends at 7, 32 at 4
 
@@ -28,7 +28,7 @@ def build_encoder(
     a side would be odd or below 4, with `depth - 1` convolutions after each, and a linear layer.
     Raises ValueError if convolutions are asked for data that are no images.
     """
-    if backbone == "mlp":
+    if resolve_backbone(backbone, spec) == "mlp":
         return mlp([math.prod(spec.shape), *[width] * depth, outputs], activation)
     channels, height, width_of_maps = _image_shape(spec)
     layers: list[nn.Module] = [nn.Unflatten(1, spec.shape), ChannelsLast()]
@@ -44,7 +44,7 @@ def build_decoder(
     activation: Activation = nn.ReLU,
 ) -> nn.Sequential:  # fmt: skip
     """(B, inputs) to (B, outputs): the encoder backwards. With `conv`, `outputs` is a multiple of the pixels."""
-    if backbone == "mlp":
+    if resolve_backbone(backbone, spec) == "mlp":
         return mlp([inputs, *[width] * depth, outputs], activation)
     _, height, width_of_maps = _image_shape(spec)
     channels = _channels(spec, width)[::-1]
@@ -58,6 +58,13 @@ def build_decoder(
         if stage + 1 < len(channels):
             layers += [doubling(stage_channels, channels[stage + 1]), activation()]
     return nn.Sequential(*layers, doubling(channels[-1], outputs // (height * width_of_maps)), nn.Flatten())
+
+
+def resolve_backbone(backbone: Backbone, spec: Spec) -> Literal["mlp", "conv"]:
+    """What `auto` stands for: convolutions where there are pixels."""
+    if backbone != "auto":
+        return backbone
+    return "conv" if len(spec.shape) == 3 else "mlp"
 
 
 class ChannelsLast(nn.Module):
