@@ -39,7 +39,7 @@ class VQVAE(GenerativeModel):
 
     modalities = ("image",)
     monitor = "squared_error"
-    tiny = {"width": 4, "num_codes": 64, "prior_width": 8, "prior_depth": 1, "prior_heads": 2}
+    tiny = {"width": 4, "num_codes": 4, "prior_width": 8, "prior_depth": 1, "prior_heads": 2}
     rules = {
         "prior_width % prior_heads == 0": "prior_width must be divisible by prior_heads",
         "quantizer == 'ema' or residual == 1": "finite scalar quantisation has no residual levels",

@@ -31,6 +31,12 @@ def gather_over_ranks(x: Tensor) -> Tensor:
     return sum_over_ranks(torch.cat([before, x, after]))
 
 
+def own_rows(everyone: Tensor, count: int) -> Tensor:
+    """This rank's `count` rows of what `gather_over_ranks` gave."""
+    start = dist.get_rank() * count if has_many_ranks() else 0
+    return everyone[start : start + count]
+
+
 class _SumOverRanks(torch.autograd.Function):
     """y = sum_r x_r on every rank. If L_r is rank r's loss, then d(sum_r L_r)/dx_s = sum_r dL_r/dy: the same map."""
 
