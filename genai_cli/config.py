@@ -126,7 +126,7 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`genai evaluate`."""
+    """`genai evaluate`. Other keys are the keyword arguments of the model's own `evaluate`."""
 
     run: FolderName
     split: Literal["validation", "test"] = "test"
@@ -136,6 +136,7 @@ class EvaluateConfig:
     weights: Literal["auto", "ema", "raw"] = "auto"
     root: FolderName = "outputs"
     device: DeviceConfig = field(default_factory=DeviceConfig)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def conf_dir() -> Path:

@@ -113,30 +113,36 @@ def check_sample(
     values: Mapping[str, Any], model: Mapping[str, Any] | None, plugins: Iterable[str] = ()
 ) -> SampleConfig:
     """The checked configuration of `genai sample`; `model` is the run's, whose `sample` has options of its own."""
+    return _check_for_run(SampleConfig, "sample", values, model, plugins)
+
+
+def check_evaluate(
+    values: Mapping[str, Any], model: Mapping[str, Any] | None = None, plugins: Iterable[str] = ()
+) -> EvaluateConfig:
+    """The checked configuration of `genai evaluate`; `model` is the run's, whose `evaluate` has options of its own."""
+    return _check_for_run(EvaluateConfig, "evaluate", values, model, plugins)
+
+
+def _check_for_run(
+    kind: type, command: str, values: Mapping[str, Any], model: Mapping[str, Any] | None, plugins: Iterable[str]
+) -> Any:
+    """A `kind` whose `options` are the keyword arguments of the method of the model that `command` calls."""
     check = Check()
-    fields = {field.name for field in dataclasses.fields(SampleConfig)} - {"options"}
+    fields = {field.name for field in dataclasses.fields(kind)} - {"options"}
     own = {key: value for key, value in values.items() if key in fields}
     others = {key: value for key, value in values.items() if key not in fields}
-    known = check.record(SampleConfig, own)
+    known = check.record(kind, own)
     if model is None:
         for key in others:
-            check.problem(f"{key} is no key of genai sample; {advice(key, fields)}")
+            check.problem(f"{key} is no key of genai {command}; {advice(key, fields)}")
     else:
         definition = registry.define(MODEL, model["name"], plugins)
-        owner = f"genai sample or of model={model['name']}"
-        known["options"] = check.options(definition.sample_options, others, "", owner, also=fields, fill=False)
-    _refuse_training_keys(check, known, "genai sample")
+        options = definition.sample_options if command == "sample" else definition.evaluate_options
+        owner = f"genai {command} or of model={model['name']}"
+        known["options"] = check.options(options, others, "", owner, also=fields, fill=False)
+    _refuse_training_keys(check, known, f"genai {command}")
     check.raise_problems()
-    return SampleConfig(**known)
-
-
-def check_evaluate(values: Mapping[str, Any]) -> EvaluateConfig:
-    """The checked configuration of `genai evaluate`."""
-    check = Check()
-    known = check.record(EvaluateConfig, values)
-    _refuse_training_keys(check, known, "genai evaluate")
-    check.raise_problems()
-    return EvaluateConfig(**known)
+    return kind(**known)
 
 
 def _refuse_training_keys(check: Check, known: Mapping[str, Any], command: str) -> None:

@@ -30,7 +30,9 @@ def run(config: EvaluateConfig, *, folder: Path) -> ExitCode:
     if dataset.spec != trained.spec:
         raise ConfigError(f"run={folder}: the data set is no longer what the run was trained on (see its spec.json)")
     split = dataset.load(config.split).to(device)
-    figures = held_out_figures(trained.model, split, seed=config.seed, batch_size=config.batch_size, device=device)
+    figures = held_out_figures(
+        trained.model, split, seed=config.seed, batch_size=config.batch_size, device=device, options=config.options
+    )
     if not figures:
         raise ConfigError(f"run={folder}: model={trained.config.model['name']} has no held-out figures to evaluate")
     baselines = _baselines(trained, dataset, split)
@@ -80,6 +82,7 @@ def _record(
             "split_sha256": split.content_hash(),
             "examples": len(split),
             "seed": config.seed,
+            **config.options,
         },
     }
 

@@ -89,7 +89,10 @@ class GenerativeModel(nn.Module, ABC):
         return self.parameters()
 
     def evaluate(self, batch: Batch) -> Metrics:
-        """Held-out quantities of each example, (B,) each, such as {"nll": nats}. Empty if the model has none."""
+        """Held-out quantities of each example, (B,) each, such as {"nll": nats}. Empty if the model has none.
+
+        Options of `genai evaluate` are keyword-only arguments, as those of `sample` are of `genai sample`.
+        """
         return {}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
