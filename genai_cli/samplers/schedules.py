@@ -51,3 +51,10 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, *, rho: float 
     """
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return [(high + i / max(steps - 1, 1) * (low - high)) ** rho for i in range(steps)] + [0.0]
+
+
+def flow_sigmas(steps: int, sigma_max: float) -> list[float]:
+    """`steps` levels from sigma_max, even in t = sigma / (1 + sigma), the time of a straight path to noise; then 0."""
+    latest = sigma_max / (1 + sigma_max)
+    times = [latest * (1 - i / steps) for i in range(steps)]
+    return [t / (1 - t) for t in times] + [0.0]

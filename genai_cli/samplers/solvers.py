@@ -70,7 +70,7 @@ def euler(denoise: Denoise, x: Tensor, sigmas: Sequence[float], *, random: RowRa
     """First order. Without churn the same as `ddim`: a step is a straight line in these coordinates."""
     for sigma, lower in pairwise(sigmas):
         x, sigma = add_noise(x, sigma, churn / (len(sigmas) - 1), random)
-        x = x + (lower - sigma) * slope(denoise, x, sigma)
+        x = toward(denoise(x, sigma), x, sigma, lower)
     return x
 
 
@@ -81,17 +81,18 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Sequence[float], *, random: RowRan
     """
     for sigma, lower in pairwise(sigmas):
         x, sigma = add_noise(x, sigma, churn / (len(sigmas) - 1), random)
-        first = slope(denoise, x, sigma)
-        ahead = x + (lower - sigma) * first
+        x0 = denoise(x, sigma)
+        ahead = toward(x0, x, sigma, lower)
         if lower > 0:
-            ahead = x + (lower - sigma) / 2 * (first + slope(denoise, ahead, lower))
+            slopes = (x - x0) / sigma + (ahead - denoise(ahead, lower)) / lower  # Eq. 3, at both ends
+            ahead = x + (lower - sigma) / 2 * slopes
         x = ahead
     return x
 
 
-def slope(denoise: Denoise, x: Tensor, sigma: float) -> Tensor:
-    """dx / dsigma of the probability flow (Eq. 3): the noise that the denoiser sees in x."""
-    return (x - denoise(x, sigma)) / sigma
+def toward(x0: Tensor, x: Tensor, sigma: float, lower: float) -> Tensor:
+    """Euler's step of Eq. 3: along the straight line to x_0, and exactly there at 0."""
+    return x0 + lower / sigma * (x - x0)
 
 
 def add_noise(x: Tensor, sigma: float, churn: float, random: RowRandom) -> tuple[Tensor, float]:
