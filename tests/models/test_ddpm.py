@@ -167,5 +167,15 @@ def test_solver_options_that_cannot_be_are_refused():
         model.sample(SampleRandom(0, [0]), steps=9)
 
 
+def test_likelihood_of_a_perfect_network_is_the_entropy_of_the_data():
+    model = DDPM(POINT)
+    model.network = GaussianOracle(model)
+    random = BatchRandom(0, stop=2_000)
+    x = MEAN + STD * random.normal(1)
+    nll = model.evaluate(Batch({"points": x}, random))["nll"]
+    exact = -torch.distributions.Normal(MEAN, STD).log_prob(x)
+    assert (nll.mean() - exact.mean()).abs().item() < 2e-3
+
+
 def test_schedule_is_not_in_the_checkpoint():
     assert not [name for name in DDPM(POINT, **DDPM.tiny).state_dict() if not name.startswith("network.")]

@@ -89,6 +89,16 @@ def test_samples_of_a_perfect_network_are_the_data(solver, options):
     assert samples.std().item() == pytest.approx(STD, rel=0.04)
 
 
+def test_likelihood_of_a_perfect_network_is_the_entropy_of_the_data():
+    model = EDM(POINT)
+    model.network = GaussianOracle(model)
+    random = BatchRandom(0, stop=2_000)
+    x = MEAN + STD * random.normal(1)
+    nll = model.evaluate(Batch({"points": x}, random))["nll"]
+    exact = -torch.distributions.Normal(MEAN, STD).log_prob(x)
+    assert (nll.mean() - exact.mean()).abs().item() < 1e-3
+
+
 def test_sigma_data_follows_the_range_of_the_data():
     assert EDM(IMAGE).sigma_data == 0.5 and EDM(POINT).sigma_data == 1.0
 

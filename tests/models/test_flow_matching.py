@@ -74,6 +74,14 @@ def test_loss_of_a_perfect_network_is_the_variance_that_no_network_can_explain(t
         assert model.evaluate(batch)["loss"].mean().item() == pytest.approx(optimum, rel=0.02)
 
 
+def test_likelihood_of_a_perfect_network_is_the_entropy_of_the_data():
+    random = BatchRandom(0, stop=2_000)
+    x = MEAN + STD * random.normal(1)
+    nll = oracle_model().evaluate(Batch({"points": x}, random))["nll"]
+    exact = -torch.distributions.Normal(MEAN, STD).log_prob(x)
+    assert (nll.mean() - exact.mean()).abs().item() < 1e-3
+
+
 def test_minibatch_coupling_keeps_the_noise_and_shortens_the_paths():
     random = BatchRandom(0, stop=64)
     x0, eps = random.normal(3), random.normal(3)
