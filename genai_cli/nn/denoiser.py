@@ -25,7 +25,7 @@ class Denoiser(nn.Module):
 
     `backbone` is by default a U-Net for images and an MLP for points. The sizes are those of the U-Net; a transformer
     or an MLP is as wide as its lowest level and has as many blocks, 2 depth levels.
-    Times are numbers of the order of 1000, as positions are. `num_times` of them are told, one by default.
+    Times are numbers of the order of 1000, as positions are, or less; `num_times` of them are told, one by default.
     Raises ValueError where data and options do not fit.
     """
 
