@@ -144,7 +144,7 @@ def _say_where(folder: Path, outcome: Outcome, seconds: float) -> None:
     minutes, rest = divmod(round(seconds), 60)
     ended = "finished" if outcome.exit_code == ExitCode.DONE else "stopped and saved"
     print(f"{ended} at step {outcome.step} of {outcome.total_steps} after {minutes} min {rest} s")
-    sheets = sorted((folder / "samples").glob("step-*[0-9].*"))
+    sheets = [path for path in sorted((folder / "samples").glob("step-*[0-9].*")) if path.suffix != ".wav"]
     if sheets:
         print(f"  samples     {sheets[-1]}")
     print(f"  checkpoint  {folder / 'checkpoints'}")
