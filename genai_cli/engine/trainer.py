@@ -100,6 +100,12 @@ class Trainer:
             return Outcome(signals.exit_code, self.done, self.total_steps)
         return Outcome(ExitCode.DONE, self.done, self.total_steps)
 
+    def checkpoint_bytes(self) -> int:
+        """About how large a checkpoint will be: weights, their average, and two slots of the optimizer for each."""
+        weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
+        copies = 1 + (self.ema is not None)
+        return copies * weights + 2 * sum(parameter.nbytes for parameter in self.model.parameters())
+
     # -- one step ---------------------------------------------------------------------------------------------------
 
     def _take_step(self, signals: Signals) -> None:
