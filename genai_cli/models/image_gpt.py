@@ -37,7 +37,7 @@ class ImageGPT(GenerativeModel):
         self,
         spec: Spec,
         *,
-        width: PositiveInt = 96,
+        width: PositiveInt = 64,
         depth: PositiveInt = 4,
         heads: PositiveInt = 4,
         dropout: Fraction = 0.0,
