@@ -54,21 +54,28 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
         except Interruption:
             return signals.exit_code
         try:
-            # Rank 0 makes the directory, every rank trains in it.
-            taken = str(_take_directory(config, folder)) if world.is_first else None
-            folder = Path(str(world.broadcast(taken)))
-            with held(folder) if world.is_first else nullcontext():
-                if world.is_first:
-                    _describe(config, folder, world, device, parts)
-                trainer = Trainer(
-                    parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device
-                )
-                outcome = trainer.run(signals)
-                if world.is_first:
-                    _close(config, folder, outcome, time.perf_counter() - started)
+            with world.leaving_word():
+                outcome = _train(config, folder, world, device, parts, signals, started)
             return outcome.exit_code
         finally:
             leave_world()
+
+
+def _train(
+    config: Config, folder: Path | None, world: World, device: torch.device, parts: Parts, signals: Signals,
+    started: float,
+) -> Outcome:  # fmt: skip
+    # Rank 0 makes the directory, every rank trains in it.
+    taken = str(_take_directory(config, folder)) if world.is_first else None
+    folder = Path(str(world.broadcast(taken)))
+    with held(folder) if world.is_first else nullcontext():
+        if world.is_first:
+            _describe(config, folder, world, device, parts)
+        trainer = Trainer(parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device)
+        outcome = trainer.run(signals)
+        if world.is_first:
+            _close(config, folder, outcome, time.perf_counter() - started)
+    return outcome
 
 
 def _build(config: Config, device: torch.device) -> Parts:
