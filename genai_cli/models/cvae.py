@@ -40,7 +40,7 @@ class CVAE(GenerativeModel):
         *,
         style_dim: PositiveInt = 16,
         width: PositiveInt = 400,
-        depth: PositiveInt = 1,
+        depth: PositiveInt = 2,
         backbone: Literal["auto", "mlp", "conv"] = "mlp",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
