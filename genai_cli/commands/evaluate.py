@@ -12,12 +12,13 @@ from genai_cli import runs, schema
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import Dataset, Split
 from genai_cli.engine.device import choose_device
-from genai_cli.engine.figures import Figure, held_out_figures
+from genai_cli.engine.figures import Figure, first_batch, held_out_figures
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.models.base import GenerativeModel
 from genai_cli.runs import TrainedRun
 
 _CHUNK = 4096  # examples gathered at a time
+_TOGETHER = 2000  # examples that a model's statistics are of
 
 
 def run(config: EvaluateConfig, *, folder: Path) -> ExitCode:
@@ -37,6 +38,7 @@ def run(config: EvaluateConfig, *, folder: Path) -> ExitCode:
         raise ConfigError(f"run={folder}: model={trained.config.model['name']} has no held-out figures to evaluate")
     baselines = _baselines(trained, dataset, split)
     record = _record(config, trained, split, figures, baselines)
+    record["statistics"] = _statistics(config, trained, split, device)
     out = folder / "evaluation"
     out.mkdir(exist_ok=True)
     path = out / f"{time.strftime('%Y-%m-%dT%H-%M-%S', time.gmtime())}.json"
@@ -51,6 +53,12 @@ def _baselines(trained: TrainedRun, dataset: Dataset, split: Split) -> dict[str,
     if type(trained.model).baselines is GenerativeModel.baselines:
         return {}
     return trained.model.baselines(_all_data(dataset.load("train"), trained), _all_data(split, trained))
+
+
+def _statistics(config: EvaluateConfig, trained: TrainedRun, split: Split, device: torch.device) -> dict[str, float]:
+    """What the model says of the first examples of the split as a whole."""
+    with torch.no_grad():
+        return trained.model.statistics(first_batch(split, min(_TOGETHER, len(split)), seed=config.seed, device=device))
 
 
 def _all_data(split: Split, trained: TrainedRun) -> Tensor:
@@ -94,8 +102,10 @@ def _print_table(record: dict[str, Any]) -> None:
         f"{protocol['split']} split: {protocol['examples']} examples, sha256 {protocol['split_sha256'][:12]}, "
         f"seed {protocol['seed']}\n"
     )
-    width = max(map(len, [*record["figures"], *record["baselines"]]))
+    width = max(map(len, [*record["figures"], *record["baselines"], *record["statistics"]]))
     for key, figure in record["figures"].items():
         print(f"  {key:<{width}}  {figure['mean']:.5g} +- {figure['standard_error']:.2g}")
     for key, value in record["baselines"].items():
         print(f"  {key:<{width}}  {value:.5g}  (baseline)")
+    for key, value in record["statistics"].items():
+        print(f"  {key:<{width}}  {value:.5g}  (of the first {min(_TOGETHER, protocol['examples'])} together)")
