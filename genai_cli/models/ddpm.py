@@ -16,11 +16,11 @@ from genai_cli.nn.denoiser import Denoiser
 from genai_cli.nn.random import RowRandom
 from genai_cli.rules import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.bound import bits_per_dim
+from genai_cli.samplers.editing import draw
 from genai_cli.samplers.guidance import conditioned
 from genai_cli.samplers.likelihood import negative_log_likelihood
 from genai_cli.samplers.predictions import min_snr_weight, prediction_target, prediction_to_x0
 from genai_cli.samplers.schedules import SCHEDULES, karras_sigmas, sigma_of_alpha_bar, spaced_timesteps
-from genai_cli.samplers.solvers import solve
 
 EVALUATED_TIMESTEPS = 4  # of each held-out example
 BIN_WIDTH = 2 / 255  # of 256 colours on [-1, 1]
@@ -112,8 +112,13 @@ class DDPM(GenerativeModel):
         label: NonNegativeInt | None = None,
         guidance: NonNegativeFloat | None = None,
         guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None,
+        given: Tensor | None = None,
+        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
+        strength: Probability | None = None,
+        resample: PositiveInt | None = None,
     ) -> Tensor:
-        """`solver` and `steps` are by default the model's own; the solvers' and guidance's options in samplers/.
+        """`solver` and `steps` are by default the model's own; the other options are those of samplers/solvers.py,
+        guidance.py and editing.py (`given` and what follows).
 
         `spacing=uniform` visits the timesteps in even strides, `karras` noise levels between them, too.
         """
@@ -122,8 +127,10 @@ class DDPM(GenerativeModel):
             label=label, guidance=guidance, guidance_interval=guidance_interval,
         )  # fmt: skip
         sigmas = self._sigmas(steps or self.sampling_steps, spacing)
-        x = sigmas[0] * random.normal(*self.spec.shape)
-        return solve(solver or self.solver, denoise, x, sigmas, random=random, eta=eta, churn=churn)
+        return draw(
+            solver, self.solver, denoise, sigmas, random, self.spec.shape, eta=eta, churn=churn,
+            given=given, keep=keep, strength=strength, resample=resample,
+        )  # fmt: skip
 
     def denoise(self, x: Tensor, sigma: float, label: Tensor | None = None) -> Tensor:
         """The estimate of x_0 from x = x_0 + sigma eps, the samplers' contract; x_t is alpha_t x."""
