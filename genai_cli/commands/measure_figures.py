@@ -122,9 +122,8 @@ def measure_text(
         if name == "sliding" and meanings[key].bound != "exact":
             notes.append("text: overlapping windows are for exact likelihoods, read from left to right")
             return
-        yield from _per_character(
-            key, rows[key], weight, meanings[key], trained, dataset, split, protocol, name, config
-        )
+        described = {**protocol, "bound": meanings[key].bound, "figure": key}
+        yield from _per_character(rows[key], weight, trained, dataset, split, described, name, config)
 
 
 def _per_character(

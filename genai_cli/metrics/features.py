@@ -119,12 +119,15 @@ def _initialised(shape: tuple[int, ...], num_classes: int) -> FeatureNetwork:
 
 def train_classifier(
     images: Tensor, labels: Tensor, num_classes: int, *, device: torch.device | None = None,
-    examples_seen: int = EXAMPLES_SEEN, report: Report = lambda done, total: None,
+    examples_seen: int | None = None, report: Report = lambda done, total: None,
 ) -> FeatureNetwork:  # fmt: skip
-    """A network trained on images (N, C, H, W) in [-1, 1] and labels (N,) int64: AdamW, one cycle, fixed seeds."""
+    """A network trained on images (N, C, H, W) in [-1, 1] and labels (N,) int64: AdamW, one cycle, fixed seeds.
+
+    `examples_seen` is by default EXAMPLES_SEEN.
+    """
     network = _initialised(tuple(images.shape[1:]), num_classes).to(device or "cpu").train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LR, weight_decay=1e-2)
-    steps = max(1, examples_seen // BATCH_SIZE)
+    steps = max(1, (examples_seen or EXAMPLES_SEEN) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps + 1)
     generator = torch.Generator().manual_seed(_ORDER)
     order = torch.empty(0, dtype=torch.long)
