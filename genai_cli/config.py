@@ -141,6 +141,8 @@ class EvaluateConfig:
     real: FolderName | None = None  # two folders of images in place of a run
     fake: FolderName | None = None
     metrics: tuple[MetricGroup, ...] | None = None  # null: all that apply
+    # What images are compared by; auto: a classifier of the data where these have labels, else the random network.
+    extractor: Literal["auto", "random", "efficientnet"] = "auto"
     num_samples: PositiveInt = 2000  # drawn from the model
     split: Literal["validation", "test"] = "test"
     seed: NonNegativeInt = 0
