@@ -5,7 +5,6 @@ Nothing heavy is imported before it is needed: `--help` needs neither Hydra nor 
 """
 
 import argparse
-import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from genai_cli.errors import ConfigError, ExitCode, GenaiError
+from genai_cli.errors import ConfigError, ExitCode, explain
 
 COMMANDS = {
     "train": "train a model on a data set, or go on with a run: model=NAME dataset=NAME, or run=DIR",
@@ -36,10 +35,6 @@ Commands (genai COMMAND --help says more)
 Options are written key=value, in any order. Flags: --cfg job (show the configuration and stop), -m (sweep),
 --config-dir DIR (YAML presets of your own), --version. Completion: eval "$(genai -sc install=bash)"
 """
-STORAGE_ERRORS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG,
-    errno.ENOTDIR, errno.EISDIR,
-}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -74,19 +69,6 @@ def report(error: Exception) -> int:
         for line in lines:
             print(f"genai: {line}", file=sys.stderr)
     return code
-
-
-def explain(error: Exception) -> tuple[ExitCode, list[str]]:
-    """The exit code for an exception, and a sentence for each of its problems. No import of torch."""
-    if isinstance(error, GenaiError):
-        return error.exit_code, str(error).splitlines() or [type(error).__name__]
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        remedies = "a smaller train.batch_size, a larger train.accumulate, or device.precision=bf16"
-        return ExitCode.OUT_OF_MEMORY, [f"out of memory; try {remedies}"]
-    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
-        place = f" ({error.filename})" if error.filename else ""
-        return ExitCode.STORAGE, [f"storage: {error.strerror}{place}; what was saved before is whole"]
-    return ExitCode.BUG, []
 
 
 def _dispatch(argv: list[str]) -> int:

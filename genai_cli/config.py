@@ -123,6 +123,7 @@ class SampleConfig:
     weights: Literal["auto", "ema", "raw"] = "auto"  # auto: the average where the run kept one
     out: FolderName | None = None  # a folder; null: DIR/samples/seed-N
     root: FolderName = "outputs"  # where "latest" looks
+    stream: bool = False  # print one text to the terminal as it is drawn
     device: DeviceConfig = field(default_factory=DeviceConfig)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -135,7 +136,10 @@ MetricGroup = Literal[
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`genai evaluate`: of a run, or of the images in one folder held against those in another."""
+    """`genai evaluate`: of a run, or of the images in one folder held against those in another.
+
+    Other keys are the keyword arguments of the model's own `evaluate`.
+    """
 
     run: FolderName | None = None
     real: FolderName | None = None  # two folders of images in place of a run
@@ -153,6 +157,7 @@ class EvaluateConfig:
     channels: Literal[1, 3] = 3  # of these
     root: FolderName = "outputs"
     device: DeviceConfig = field(default_factory=DeviceConfig)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def conf_dir() -> Path:

@@ -13,7 +13,7 @@ from genai_cli.errors import ConfigError
 from genai_cli.overrides import Overrides
 from genai_cli.registry import DATASET, MODEL
 
-REQUIRED = {"folder": ["dataset.path=photos"]}  # what a data set cannot guess
+REQUIRED = {"folder": ["dataset.path=photos"], "midi": ["dataset.path=songs"]}  # what a data set cannot guess
 PAIRS = list(itertools.product(registry.presets("model"), registry.presets("dataset")))
 EXPERIMENTS = sorted(registry.presets("experiment"))
 COMMAND = re.compile(r"`genai (train [^`]+)`")

@@ -20,7 +20,7 @@ MODULES = {
 LEAVES = ["__init__", "errors", "rules"]
 MAY_IMPORT = {
     "engine": ["engine", "models.base", "data.base", "media", "metrics", "nn.random", "config"],
-    "models": ["models.base", "data.base", "nn", "samplers"],
+    "models": ["models.base", "data.base", "data.tokenizers", "nn", "samplers"],
     "data": ["data", "media", "nn.random"],
     "media": ["media", "data.base", "data.tokenizers"],
     "metrics": ["metrics", "data.base", "nn.random"],

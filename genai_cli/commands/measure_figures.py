@@ -33,7 +33,9 @@ def measure_figures(
         return
     meanings = {key: read_meaning(key, trained.model.figures.get(key)) for key in rows}
     metrics = {
-        key: _figure(key, values, weight, meanings[key], {**protocol, "n_real": len(values)}, seed=config.seed)
+        key: _figure(
+            key, values, weight, meanings[key], {**protocol, "n_real": len(values), **config.options}, seed=config.seed
+        )
         for key, values in rows.items()
     }
     values = {key: metric.value for key, metric in metrics.items()}
@@ -57,7 +59,7 @@ def _rows(
     try:
         return held_out_rows(
             trained.model, split, seed=config.seed, batch_size=config.batch_size, device=device,
-            report=progress.advance,
+            options=config.options, report=progress.advance,
         )  # fmt: skip
     finally:
         progress.close()

@@ -55,21 +55,28 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
         except Interruption:
             return signals.exit_code
         try:
-            # Rank 0 makes the directory, every rank trains in it.
-            taken = str(_take_directory(config, folder)) if world.is_first else None
-            folder = Path(str(world.broadcast(taken)))
-            with held(folder) if world.is_first else nullcontext():
-                if world.is_first:
-                    _describe(config, folder, world, device, parts)
-                trainer = Trainer(
-                    parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device
-                )
-                outcome = trainer.run(signals)
-                if world.is_first:
-                    _close(config, folder, outcome, time.perf_counter() - started)
+            with world.leaving_word():
+                outcome = _train(config, folder, world, device, parts, signals, started)
             return outcome.exit_code
         finally:
             leave_world()
+
+
+def _train(
+    config: Config, folder: Path | None, world: World, device: torch.device, parts: Parts, signals: Signals,
+    started: float,
+) -> Outcome:  # fmt: skip
+    # Rank 0 makes the directory, every rank trains in it.
+    taken = str(_take_directory(config, folder)) if world.is_first else None
+    folder = Path(str(world.broadcast(taken)))
+    with held(folder) if world.is_first else nullcontext():
+        if world.is_first:
+            _describe(config, folder, world, device, parts)
+        trainer = Trainer(parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device)
+        outcome = trainer.run(signals)
+        if world.is_first:
+            _close(config, folder, outcome, time.perf_counter() - started)
+    return outcome
 
 
 def _build(config: Config, device: torch.device) -> Parts:
@@ -148,7 +155,7 @@ def _say_where(folder: Path, outcome: Outcome, seconds: float) -> None:
     minutes, rest = divmod(round(seconds), 60)
     ended = "finished" if outcome.exit_code == ExitCode.DONE else "stopped and saved"
     print(f"{ended} at step {outcome.step} of {outcome.total_steps} after {minutes} min {rest} s")
-    sheets = sorted((folder / "samples").glob("step-*[0-9].*"))
+    sheets = [path for path in sorted((folder / "samples").glob("step-*[0-9].*")) if path.suffix != ".wav"]
     if sheets:
         print(f"  samples     {sheets[-1]}")
     print(f"  checkpoint  {folder / 'checkpoints'}")

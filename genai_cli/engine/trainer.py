@@ -27,16 +27,16 @@ from genai_cli.engine.sampling import draw, evaluation_mode
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.step import NonFinite, OptimizerStep
 from genai_cli.errors import ConfigError, Diverged, ExitCode
-from genai_cli.media.sheets import sheet
+from genai_cli.media.sheets import sheet, sound
 from genai_cli.metrics.quick import NAME as SCORE
 from genai_cli.metrics.quick import QuickScore, has_quick_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
 
 _PICTURED = 32  # validation examples shown beside their reconstructions
-_SCORED = 5  # tag of this use of the seed
+_SCORED = 6  # tag of this use of the seed
 _SCORED_AT_ONCE = 250
-_UNITS = {"image": "images", "text": "tokens"}
+_UNITS = {"image": "images", "text": "tokens", "music": "tokens", "molecules": "tokens"}
 
 
 @dataclass(frozen=True)
@@ -245,6 +245,9 @@ class Trainer:
             with torch.no_grad():
                 pictures = self.model.pictures(batch)
         self.log.sheet(self.done, "samples", sheet(samples, self.model.spec))
+        heard = sound(samples, self.model.spec)
+        if heard is not None:
+            self.log.sound(self.done, "samples", heard)
         for name, picture in pictures.items():
             self.log.sheet(self.done, name, sheet(picture, self.model.spec))
 
