@@ -101,6 +101,10 @@ class GenerativeModel(nn.Module, ABC):
         """
         return {}
 
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """Figures of many held-out examples together that are no means over them, such as how many units are in use."""
+        return {}
+
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """More to look at beside the samples: name -> (B', *spec.shape), such as data above their reconstructions."""
         return {}

@@ -15,7 +15,7 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.adversarial import discriminator_loss
 from genai_cli.nn.coders import build_decoder, build_encoder
-from genai_cli.nn.gaussians import kl_to_standard_normal, reparameterise
+from genai_cli.nn.gaussians import active_units, kl_to_standard_normal, mutual_information, reparameterise
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.mlp import mlp
 from genai_cli.nn.random import RowRandom
@@ -126,6 +126,12 @@ class BetaVAE(GenerativeModel):
         z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
         reconstruction, kl = self.likelihood.nll(self.decoder(z), x.flatten(1)), kl_to_standard_normal(mu, logvar)
         return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """How much of the code is in use: see `nn/gaussians.py`."""
+        mu, logvar = self.posterior(batch[self.spec.key])
+        z = reparameterise(mu, logvar, batch.random.normal(mu.shape[1]))
+        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Reconstructions below their data; and the first example with one coordinate changed along each row."""

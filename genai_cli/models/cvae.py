@@ -4,6 +4,7 @@ Everything is given the class y: E_q log p(x | z, y) - KL(q(z | x, y) || N(0, I)
 with what the class does not say: of a digit, its hand.
 """
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -39,7 +40,7 @@ class CVAE(GenerativeModel):
         *,
         style_dim: PositiveInt = 16,
         width: PositiveInt = 400,
-        depth: PositiveInt = 1,
+        depth: PositiveInt = 2,
         backbone: Literal["auto", "mlp", "conv"] = "mlp",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
@@ -78,7 +79,8 @@ class CVAE(GenerativeModel):
         return mu, logvar
 
     def one_hot(self, label: Tensor) -> Tensor:
-        return F.one_hot(label, self.num_classes).float()
+        """(B,) to (B, K), of mean square 1 as z is: a plain one-hot is lost among the numbers of z."""
+        return F.one_hot(label, self.num_classes) * math.sqrt(self.num_classes)
 
     def sample(self, random: RowRandom, *, label: NonNegativeInt | None = None, noise: bool = False) -> Tensor:
         """The mean of p(x | z, y) for z from the prior and y = `label`, or each class in turn.
@@ -119,13 +121,8 @@ class CVAE(GenerativeModel):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """The hands of the first examples, one a row, writing every class."""
         x, label = batch[self.spec.key], self.one_hot(batch["label"])
-        columns = min(self.num_classes, 10)
-        style, _ = self.posterior(x[:columns], label[:columns])  # (R, style_dim)
-        latent = torch.cat(
-            [
-                style.repeat_interleave(columns, 0),
-                torch.eye(self.num_classes)[:columns].repeat(len(style), 1).to(style),
-            ],
-            dim=1,
-        )
+        rows = columns = min(self.num_classes, 10)
+        style, _ = self.posterior(x[:rows], label[:rows])  # (R, style_dim)
+        every = self.one_hot(torch.arange(columns, device=x.device)).repeat(len(style), 1)  # (R columns, K)
+        latent = torch.cat([style.repeat_interleave(columns, 0), every], dim=1)
         return {"analogies": self.decode(latent)}

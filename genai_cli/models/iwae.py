@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.coders import build_decoder, build_encoder
-from genai_cli.nn.gaussians import log_normal, log_standard_normal, reparameterise
+from genai_cli.nn.gaussians import active_units, log_normal, log_standard_normal, mutual_information, reparameterise
 from genai_cli.nn.importance import importance_weighted_bound, log_mean_exp
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.mlp import mlp
@@ -119,6 +119,12 @@ class IWAE(GenerativeModel):
             bound = importance_weighted_bound(partial(self.log_weights, batch), importance_samples)
             figures[f"negative_iw_bound_{importance_samples}"] = -bound
         return figures
+
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """How much of the code is in use: see `nn/gaussians.py`."""
+        mu, logvar = self.posterior(batch[self.spec.key])
+        z = reparameterise(mu, logvar, batch.random.normal(mu.shape[1]))
+        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Rows of data, each above the row of their reconstructions from the mean of q."""

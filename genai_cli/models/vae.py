@@ -13,9 +13,11 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.coders import build_decoder, build_encoder
 from genai_cli.nn.gaussians import (
+    active_units,
     kl_per_coordinate,
     log_normal,
     log_standard_normal,
+    mutual_information,
     reparameterise,
     with_free_bits,
 )
@@ -114,6 +116,12 @@ class VAE(GenerativeModel):
             bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
             figures[f"negative_iw_bound_{importance_samples}"] = -bound
         return figures
+
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """How much of the code is in use: no more than a few units, and few nats, where the posterior has collapsed."""
+        mu, logvar = self.posterior(batch[self.spec.key])
+        z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
+        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
     def _log_weights(self, batch: Batch, count: int) -> Tensor:
         """log p(x, z) / q(z | x) for `count` draws of z for each example, (count, B)."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.coders import build_decoder, build_encoder
-from genai_cli.nn.gaussians import log_normal, reparameterise
+from genai_cli.nn.gaussians import active_units, log_normal, mutual_information, reparameterise
 from genai_cli.nn.importance import importance_weighted_bound
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.random import RowRandom
@@ -124,6 +124,12 @@ class VampVAE(GenerativeModel):
         z = reparameterise(mu, logvar, batch.random.normal(count, self.latent_dim).transpose(0, 1))  # (count, B, D)
         nll = self.likelihood.nll(self.decoder(z.flatten(0, 1)), x.flatten(1).repeat(count, 1))
         return self.log_prior(z) - log_normal(z, mu, logvar) - nll.unflatten(0, (count, -1))
+
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """How much of the code is in use: see `nn/gaussians.py`."""
+        mu, logvar = self.posterior(batch[self.spec.key])
+        z = reparameterise(mu, logvar, batch.random.normal(mu.shape[1]))
+        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Reconstructions below their data, and pseudo-inputs."""

@@ -34,12 +34,30 @@ def kl_per_coordinate(
     """KL(N(mu, exp(logvar)) || N(prior_mu, exp(prior_logvar))) of each coordinate, in the shape of `mu`."""
     gap = logvar - prior_logvar
     scaled = (mu - prior_mu).square() * torch.exp(-torch.as_tensor(prior_logvar))
-    return 0.5 * (scaled + gap.exp() - 1 - gap)
+    return 0.5 * (scaled + torch.expm1(gap) - gap)
 
 
 def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, diag(exp(logvar))) || N(0, I)), (..., D) to (...) (Kingma & Welling 2014, Appendix B)."""
-    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(-1)
+    return 0.5 * (mu.square() + torch.expm1(logvar) - logvar).sum(-1)
+
+
+def active_units(mu: Tensor, *, least: float = 0.01) -> int:
+    """How many coordinates of the posteriors' means (N, D) vary with the data: variance above `least`.
+
+    The measure of posterior collapse of Burda et al. 2016 (arXiv:1509.00519, Section 5.2).
+    """
+    return int((mu.var(0, correction=0) > least).sum())
+
+
+def mutual_information(z: Tensor, mu: Tensor, logvar: Tensor) -> float:
+    """E log q(z | x) / q(z) for draws z (N, D) of N posteriors whose mean is q(z), in nats: at most log N.
+
+    What a code tells of its example, the KL term less the distance of all codes together from the prior (Hoffman &
+    Johnson 2016).
+    """
+    log_joint = [log_normal(row, mu, logvar).logsumexp(0) for row in z]  # (N,) each time, N rows
+    return (log_normal(z, mu, logvar) - torch.stack(log_joint) + math.log(len(z))).mean().item()
 
 
 def with_free_bits(kl: Tensor, free_bits: float) -> Tensor:

@@ -8,10 +8,12 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from genai_cli.nn.gaussians import (
+    active_units,
     kl_per_coordinate,
     kl_to_standard_normal,
     log_normal,
     log_standard_normal,
+    mutual_information,
     reparameterise,
     with_free_bits,
 )
@@ -55,3 +57,19 @@ def test_free_bits_bind_only_coordinates_below_them():
     assert value.item() == pytest.approx(0.5 + 3.0)
     value.backward()
     torch.testing.assert_close(kl.grad, torch.tensor([[0.0, 0.5], [0.0, 0.5]]))
+
+
+def test_units_are_active_where_the_mean_moves():
+    mu = torch.stack([torch.full((100,), 3.0), 0.05 * torch.randn(100), torch.randn(100)], dim=1)
+    assert active_units(mu) == 1
+
+
+def test_mutual_information_is_that_of_gaussians_and_at_most_log_n():
+    """With z = x + noise, I = 1/2 log(1 + 1 / variance) for each coordinate."""
+    mu, variance = seeded(1500, 2), 0.5
+    logvar = torch.full_like(mu, math.log(variance))
+    noise = torch.randn(1500, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    z = reparameterise(mu, logvar, noise)
+    assert mutual_information(z, mu, logvar) == pytest.approx(math.log(1 + 1 / variance), abs=0.06)
+    assert mutual_information(mu, mu, logvar - 30) == pytest.approx(math.log(1500))
+    assert mutual_information(noise, 0 * mu, 0 * mu) == pytest.approx(0)
