@@ -28,6 +28,7 @@ MAY_CHANGE = (
     "train.save_every",
     "train.evaluate_every",
     "train.evaluate_examples",
+    "train.score_samples",
     "train.num_samples",
     "train.keep",
     "train.nonfinite",
@@ -140,9 +141,24 @@ def _check_for_run(
         options = definition.sample_options if command == "sample" else definition.evaluate_options
         owner = f"genai {command} or of model={model['name']}"
         known["options"] = check.options(options, others, "", owner, also=fields, fill=False)
+    if kind is EvaluateConfig:
+        _check_folders(check, known)
     _refuse_training_keys(check, known, f"genai {command}")
     check.raise_problems()
     return kind(**known)
+
+
+def _check_folders(check: Check, known: Mapping[str, Any]) -> None:
+    """`real` and `fake` come together, and in place of a run."""
+    folders = {key: known[key] for key in ("real", "fake") if known.get(key) is not None}
+    if folders and known.get("run") is not None:
+        check.problem(f"run={known['run']} and {' and '.join(folders)}: evaluate a run, or two folders, not both")
+    if len(folders) == 1:
+        (missing,) = {"real", "fake"} - folders.keys()
+        check.problem(f"{missing} is required: a folder of images, as {' '.join(folders)} has one")
+    for key, folder in folders.items():
+        if not Path(folder).expanduser().is_dir():
+            check.problem(f"{key}={folder} is not a folder: give one that holds images")
 
 
 def _refuse_training_keys(check: Check, known: Mapping[str, Any], command: str) -> None:
