@@ -156,6 +156,10 @@ def tokenizer_from_json(record: Mapping[str, Any]) -> Tokenizer:
             from genai_cli.data.music_tokens import music_tokenizer_from_json
 
             return music_tokenizer_from_json(record)
+        case {"name": "smiles", "tokens": list()}:
+            from genai_cli.data.smiles_tokens import smiles_tokenizer_from_json
+
+            return smiles_tokenizer_from_json(record)
     raise ValueError(f"{record!r} is not the record of a tokenizer")
 
 
