@@ -17,6 +17,7 @@ REQUIRED = {  # what a data set cannot guess
     "folder": ["dataset.path=photos"],
     "midi": ["dataset.path=songs"],
     "smiles": ["dataset.path=molecules.smi"],
+    "jsonl": ["dataset.path=pairs.jsonl"],
 }
 PAIRS = list(itertools.product(registry.presets("model"), registry.presets("dataset")))
 EXPERIMENTS = sorted(registry.presets("experiment"))

@@ -150,6 +150,10 @@ def tokenizer_from_json(record: Mapping[str, Any]) -> Tokenizer:
             return CharTokenizer(characters)
         case {"name": "byte"}:
             return ByteTokenizer()
+        case {"name": "bpe", "merges": list(merges)}:
+            from genai_cli.data.byte_pairs import BytePairTokenizer
+
+            return BytePairTokenizer(merges)
         case {"name": "numbers", "vocabulary_size": int(size)}:
             return Numbers(size)
         case {"name": "voices" | "events"}:
