@@ -24,6 +24,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DeviceConfig",
+    "DoctorConfig",
     "EvaluateConfig",
     "LoggerConfig",
     "OptimizerConfig",
@@ -86,6 +87,28 @@ class LoggerConfig:
     tensorboard: bool = True
 
 
+Policy = Literal["ignore", "note", "stop", "rollback"]  # rollback: to the newest checkpoint from before it began
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """What to do about each finding of the doctor (docs/DOCTOR.md) while a run trains."""
+
+    mode_collapse: Policy = "note"
+    discriminator_wins: Policy = "note"
+    generator_wins: Policy = "note"
+    frozen_player: Policy = "note"
+    posterior_collapse: Policy = "note"
+    dead_codebook: Policy = "note"
+    memorisation: Policy = "note"
+    overfitting: Policy = "note"
+    exploding_gradients: Policy = "note"
+    vanishing_gradients: Policy = "note"
+    high_learning_rate: Policy = "note"
+    patience: PositiveInt = 3  # values of a curve in a row that must agree before anything is found
+    rollbacks: PositiveInt = 3  # in all, before stopping after all
+
+
 @dataclass(frozen=True)
 class RunConfig:
     root: FolderName = "outputs"  # where a run directory is made
@@ -103,6 +126,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    doctor: DoctorConfig = field(default_factory=DoctorConfig)
     run: RunConfig = field(default_factory=RunConfig)
     seed: NonNegativeInt = 0
     plugins: tuple[str, ...] = ()  # installed packages whose models and data sets may be named

@@ -33,7 +33,7 @@ MAY_CHANGE = (
     "train.nonfinite",
     "train.nonfinite_limit",
 )
-MAY_CHANGE_GROUPS = ("device.", "logger.")
+MAY_CHANGE_GROUPS = ("device.", "logger.", "doctor.")
 
 
 def check_train(values: Mapping[str, Any], **circumstances: Any) -> Config:

@@ -48,6 +48,7 @@ class RunLog:
         self._with_tensorboard = tensorboard
         self._writer: Any = None
         self._cut(folder / "metrics.jsonl")
+        self._cut(folder / "findings.jsonl")
 
     @_harmless
     def numbers(self, step: int, values: dict[str, float]) -> None:
@@ -71,6 +72,15 @@ class RunLog:
                 self._writer.add_text(name, _as_markdown(sheet), step)
             else:
                 self._writer.add_image(name, sheet, step)
+            self._writer.flush()
+
+    @_harmless
+    def finding(self, step: int, record: dict[str, Any]) -> None:
+        """One line of findings.jsonl, and a card in TensorBoard."""
+        with open(self.folder / "findings.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        if self._tensorboard():
+            self._writer.add_text(f"findings/{record['name']}", _as_markdown(record["evidence"]), step)
             self._writer.flush()
 
     @_harmless
