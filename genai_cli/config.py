@@ -26,8 +26,10 @@ __all__ = [
     "DeviceConfig",
     "DoctorConfig",
     "EvaluateConfig",
+    "ExamineConfig",
     "LoggerConfig",
     "OptimizerConfig",
+    "ReportConfig",
     "RunConfig",
     "SampleConfig",
     "TrainConfig",
@@ -156,6 +158,35 @@ class EvaluateConfig:
     split: Literal["validation", "test"] = "test"
     seed: NonNegativeInt = 0
     batch_size: PositiveInt = 256
+    checkpoint: CheckpointName = "last"
+    weights: Literal["auto", "ema", "raw"] = "auto"
+    root: FolderName = "outputs"
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+
+
+@dataclass(frozen=True)
+class ExamineConfig:
+    """`genai doctor`."""
+
+    run: FolderName
+    num_samples: PositiveInt = 256  # drawn to look at
+    examples: PositiveInt | None = 10_000  # of the training split that they are compared with; null: all of it
+    seed: NonNegativeInt = 0
+    batch_size: PositiveInt = 64
+    checkpoint: CheckpointName = "last"
+    weights: Literal["auto", "ema", "raw"] = "auto"
+    root: FolderName = "outputs"
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """`genai report`."""
+
+    run: FolderName
+    out: FolderName | None = None  # the file; null: report.html in the run directory
+    examples: PositiveInt | None = 10_000  # of the training split that samples are compared with; null: all of it
+    seed: NonNegativeInt = 0
     checkpoint: CheckpointName = "last"
     weights: Literal["auto", "ema", "raw"] = "auto"
     root: FolderName = "outputs"

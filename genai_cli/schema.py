@@ -14,7 +14,17 @@ from typing import Any
 from genai_cli import registry
 from genai_cli.annotations import show
 from genai_cli.checks import Check
-from genai_cli.config import Config, ConfigError, DeviceConfig, EvaluateConfig, RunConfig, SampleConfig, TrainConfig
+from genai_cli.config import (
+    Config,
+    ConfigError,
+    DeviceConfig,
+    EvaluateConfig,
+    ExamineConfig,
+    ReportConfig,
+    RunConfig,
+    SampleConfig,
+    TrainConfig,
+)
 from genai_cli.locate import read_config
 from genai_cli.registry import DATASET, MODEL
 from genai_cli.suggest import advice
@@ -137,6 +147,18 @@ def check_evaluate(values: Mapping[str, Any]) -> EvaluateConfig:
     _refuse_training_keys(check, known, "genai evaluate")
     check.raise_problems()
     return EvaluateConfig(**known)
+
+
+RUN_COMMANDS = {"doctor": ExamineConfig, "report": ReportConfig}  # that work on a run and have no keys but their own
+
+
+def check_run_command(command: str, values: Mapping[str, Any]) -> ExamineConfig | ReportConfig:
+    """The checked configuration of a command of `RUN_COMMANDS`."""
+    check = Check()
+    known = check.record(RUN_COMMANDS[command], values)
+    _refuse_training_keys(check, known, f"genai {command}")
+    check.raise_problems()
+    return RUN_COMMANDS[command](**known)
 
 
 def _refuse_training_keys(check: Check, known: Mapping[str, Any], command: str) -> None:

@@ -15,6 +15,7 @@ from genai_cli.data.base import Spec, Split
 PASSAGE = 4  # tokens of a passage that a text of its own kind repeats now and then
 SIDE = 32  # pixels to which larger images are averaged before they are compared
 MOST = 256  # samples that are looked at
+COPIED = 16  # tokens of a passage that is a copy where training data hold it
 FEWEST = 8  # samples from which anything is said
 _CHUNK = 2048  # examples compared at a time
 
@@ -69,7 +70,23 @@ def sample_signs(samples: Tensor, reference: Reference, spec: Spec) -> dict[str,
 
 def _passage_signs(rows: Tensor, reference: Reference) -> dict[str, float]:
     ours, theirs = distinct_passages(rows), distinct_passages(reference.held_out[: max(len(rows), 2)])
-    return {"samples/spread": ours / theirs} if theirs > 0 else {}
+    signs = {"samples/spread": ours / theirs} if theirs > 0 else {}
+    length = min(COPIED, rows.shape[1] // 2)
+    if length >= COPIED // 2:
+        known = passage_hashes(reference.train, length)
+        is_copied, is_by_chance = (
+            torch.isin(passage_hashes(texts, length), known) for texts in (rows, reference.held_out)
+        )
+        signs["samples/copied"] = (is_copied.float().mean() - is_by_chance.float().mean()).item()
+    return signs
+
+
+def passage_hashes(tokens: Tensor, length: int) -> Tensor:
+    """A 64-bit hash of every passage of `length` tokens in `tokens` (B, T), (B * (T - length + 1),)."""
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randint(-(2**62), 2**62, (length,), generator=generator)
+    stop = tokens.shape[1] - length + 1
+    return sum(tokens[:, i : stop + i] * factor for i, factor in enumerate(factors)).flatten()
 
 
 def distinct_passages(tokens: Tensor) -> float:
@@ -82,26 +99,25 @@ def _distance_signs(rows: Tensor, reference: Reference) -> dict[str, float]:
     real = reference.held_out[: len(rows)]
     spread = mean_distance(real)
     nearest, place = nearest_of(rows, reference.train)  # each (B,)
-    _, real_place = nearest_of(real, reference.train)
+    real_nearest, real_place = nearest_of(real, reference.train)
     signs = {"samples/modes": effective_number(place) / len(rows) / (effective_number(real_place) / len(real))}
     if spread > 0:
         signs["samples/spread"] = mean_distance(rows) / spread
     if reference.labels is not None:
         classes = effective_number(reference.labels[place])
         signs["samples/classes"] = classes / effective_number(reference.labels[real_place])
-    return signs | _closeness(rows, nearest, place, reference)
+    near = real_nearest.median() / 3
+    copied = (nearest < near).float().mean() - (real_nearest < near).float().mean()
+    return {**signs, "samples/copied": copied.item(), **_closeness(rows, reference)}
 
 
-def _closeness(rows: Tensor, nearest: Tensor, place: Tensor, reference: Reference) -> dict[str, float]:
-    """How often a sample is closer to the training examples than to as many held-out ones: 1/2 if it is new.
+def _closeness(rows: Tensor, reference: Reference) -> dict[str, float]:
+    """How often a sample is closer to training examples than to as many held-out ones: 1/2 if it is new.
 
-    Samples that share a nearest training example count as one, so that a mode collapse proves nothing here. `nearest`
-    is exact where the reference holds as many training as held-out examples; else the first so many are searched.
+    Samples that share a nearest training example count as one, so that a mode collapse proves nothing here.
     """
     count = len(reference.held_out)
-    if count < len(reference.train):
-        stride = len(reference.train) // count
-        nearest, place = nearest_of(rows, reference.train[::stride][:count])
+    nearest, place = nearest_of(rows, reference.train[:: len(reference.train) // count][:count])
     held_out, _ = nearest_of(rows, reference.held_out)
     is_closer = (nearest < held_out).float() + 0.5 * (nearest == held_out)
     shares = [is_closer[place == mode].mean() for mode in place.unique()]

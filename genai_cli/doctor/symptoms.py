@@ -142,9 +142,15 @@ def memorisation(curves: Curves, facts: Facts) -> Symptom | None:
     """Six different nearest training examples at least: less are a mode collapse, and prove nothing."""
     closer = curves.last("samples/closer_to_training", facts.patience)
     distinct = curves.last("samples/distinct_nearest", facts.patience)
-    if closer and all(value >= 0.9 for _, value in closer) and all(value >= 6 for _, value in distinct):
+    copied = curves.last("samples/copied", facts.patience)
+    if any(value < 6 for _, value in distinct):
+        return None
+    if closer and all(value >= 0.9 for _, value in closer):
         words = f"{closer[-1][1]:.0%} of the samples are closer to training data than to as many held-out data"
         return Symptom(closer[0][0], f"{words} (half would be, of new ones)")
+    if copied and all(value > 0.3 for _, value in copied):
+        words = f"{copied[-1][1]:.0%} more of the samples than of held-out data are copies of training data"
+        return Symptom(copied[0][0], words)
     return None
 
 

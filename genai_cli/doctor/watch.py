@@ -23,15 +23,21 @@ class Watch:
         if not values:
             return []
         self.curves.add(step, values)
-        found = []
-        for name, test in TESTS.items():
-            symptom = test(self.curves, self.facts) if self.policy(name) != "ignore" else None
-            if symptom is None:
-                self.standing.pop(name, None)
-            elif name not in self.standing:
-                self.standing[name] = step
-                found.append(Finding(name, step, symptom.since, symptom.evidence))
+        present = self.judge(step)
+        found = [finding for finding in present if finding.name not in self.standing]
+        self.standing = {finding.name: self.standing.get(finding.name, step) for finding in present}
         return found
+
+    def judge(self, step: int) -> list[Finding]:
+        """All that the curves show now, found before or not."""
+        symptoms = {
+            name: test(self.curves, self.facts) for name, test in TESTS.items() if self.policy(name) != "ignore"
+        }
+        return [
+            Finding(name, step, symptom.since, symptom.evidence)
+            for name, symptom in symptoms.items()
+            if symptom is not None
+        ]
 
     def policy(self, name: str) -> str:
         """What is to be done about a finding. Of what is not finite, train.nonfinite has the say."""
