@@ -4,6 +4,7 @@ Each sign of samples is the samples' figure divided by that of as many held-out 
 like, whatever their kind: continuous examples are compared by Euclidean distance, tokens by the passages they share.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -160,7 +161,7 @@ def code_signs(mean: Tensor, logvar: Tensor) -> dict[str, float]:
     z = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
     residual = z.unsqueeze(1) - mean  # (B, B, D): z of row i under the posterior of column j
     log_density = -0.5 * (residual.square() / logvar.exp() + logvar).sum(2)  # (B, B), up to a constant
-    log_mixture = log_density.logsumexp(1) - torch.tensor(float(len(mean))).log()
+    log_mixture = log_density.logsumexp(1) - math.log(len(mean))
     information = (log_density.diagonal() - log_mixture).mean()
     return {
         "codes/active_units": int((mean.var(0) > 0.01).sum()),

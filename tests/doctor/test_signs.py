@@ -3,9 +3,9 @@
 import math
 
 import torch
-from tests.doctor.patients import POINTS, SPEC, TEXT, digits, eight_points, letters
 
 from genai_cli.doctor.signs import Reference, code_signs, effective_number, nearest_of, passage_hashes, sample_signs
+from tests.doctor.patients import POINTS, SPEC, TEXT, digits, eight_points, letters
 
 TRAIN, HELD_OUT = digits(600), digits(600, split="validation")
 REFERENCE = Reference.of(TRAIN, HELD_OUT, SPEC)
@@ -42,11 +42,11 @@ def test_one_image_has_no_spread():
     assert signs["samples/spread"] == 0 and signs["samples/distinct_nearest"] == 1
 
 
-def test_half_the_modes_of_points_are_half_of_the_neighbours():
+def test_one_mode_of_eight_has_few_of_the_neighbours():
     points = eight_points(2000, 0).tensors["points"]
     reference = Reference.of(eight_points(2000, 1), eight_points(2000, 2), POINTS)
-    half = points[points[:, 0] > 0.7][:256]  # three of eight
-    assert sample_signs(half, reference, POINTS)["samples/modes"] < 0.6
+    one = points[points[:, 0] > 1.7][:256]
+    assert sample_signs(one, reference, POINTS)["samples/modes"] < 0.5
     assert sample_signs(points[:256], reference, POINTS)["samples/modes"] > 0.9
 
 
@@ -67,7 +67,7 @@ def test_copied_passages_are_known():
 def test_equal_passages_have_equal_hashes_and_others_do_not():
     tokens = torch.tensor([[1, 2, 3, 1, 2], [2, 1, 3, 1, 2]])
     hashes = passage_hashes(tokens, 2).view(2, 4)
-    assert hashes[0, 0] == hashes[0, 3] == hashes[1, 3] and len(hashes.unique()) == 5 - 0
+    assert hashes[0, 0] == hashes[0, 3] == hashes[1, 3] and len(hashes.unique()) == 5
 
 
 def test_the_nearest_is_found_across_chunks():
@@ -88,7 +88,7 @@ def test_information_of_codes_far_apart_is_the_log_of_their_number():
 
 def test_codes_like_the_prior_hold_nothing():
     signs = code_signs(torch.zeros(64, 3), torch.zeros(64, 3))
-    assert signs == {"codes/active_units": 0, "codes/mutual_information": 0.0}
+    assert signs["codes/active_units"] == 0 and signs["codes/mutual_information"] < 1e-6
 
 
 def test_information_of_a_gaussian_channel():
