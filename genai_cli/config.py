@@ -50,6 +50,9 @@ class TrainConfig:
     save_every: PositiveInt | None = 500
     evaluate_every: PositiveInt | None = None
     evaluate_examples: PositiveInt | None = 1000  # of the validation split, each time; null: all of it
+    # Samples scored at each evaluation (Frechet distance), the best checkpoint going by the score; null: as many as
+    # `evaluate_examples` where the model has no figure of its own to go by, else none.
+    score_samples: PositiveInt | None = None
     num_samples: PositiveInt = 64  # in a picture of `sample_every`
     clip_norm: PositiveFloat | None = None  # of the gradient of each group
     ema: Fraction | None = None  # decay of the moving average of the weights
@@ -150,16 +153,28 @@ class SampleConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+MetricGroup = Literal[
+    "figures", "text", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
+    "classifier_accuracy_score",
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`genai evaluate`."""
+    """`genai evaluate`: of a run, or of the images in one folder held against those in another."""
 
-    run: FolderName
+    run: FolderName | None = None
+    real: FolderName | None = None  # two folders of images in place of a run
+    fake: FolderName | None = None
+    metrics: tuple[MetricGroup, ...] | None = None  # null: all that apply
+    num_samples: PositiveInt = 2000  # drawn from the model
     split: Literal["validation", "test"] = "test"
     seed: NonNegativeInt = 0
     batch_size: PositiveInt = 256
     checkpoint: CheckpointName = "last"
     weights: Literal["auto", "ema", "raw"] = "auto"
+    image_size: PositiveInt = 64  # the square that images of folders are brought to
+    channels: Literal[1, 3] = 3  # of these
     root: FolderName = "outputs"
     device: DeviceConfig = field(default_factory=DeviceConfig)
 

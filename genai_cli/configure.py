@@ -93,7 +93,7 @@ def _configure_resumed(run: str, job: list[Typed], overrides: Overrides) -> Conf
 
 
 def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> Configured:
-    """`genai sample`, `genai evaluate` and others that work on a run directory."""
+    """`genai sample`, `genai evaluate` and others on a run directory, or (evaluate) on two folders of images."""
     composed = compose_command(command, job, overrides.config_dir)
     values = dict(composed.resolved)
     problems = list(overrides.problems)
@@ -101,10 +101,11 @@ def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> 
         values.pop(group, None)
     root = str(values.get("root", "outputs"))
     directory, model, plugins = None, None, []
-    if "run" not in values:
+    is_of_folders = values.get("real") is not None or values.get("fake") is not None
+    if "run" not in values and not is_of_folders:
         problems.append(f"run is required: run=DIR or run=latest; {describe_newest(root)}")
         values["run"] = MISSING
-    else:
+    elif "run" in values:
         try:
             directory = find_run(str(values["run"]), root)
             values["run"] = str(directory)

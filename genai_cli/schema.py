@@ -38,6 +38,7 @@ MAY_CHANGE = (
     "train.save_every",
     "train.evaluate_every",
     "train.evaluate_examples",
+    "train.score_samples",
     "train.num_samples",
     "train.keep",
     "train.nonfinite",
@@ -144,6 +145,17 @@ def check_evaluate(values: Mapping[str, Any]) -> EvaluateConfig:
     """The checked configuration of `genai evaluate`."""
     check = Check()
     known = check.record(EvaluateConfig, values)
+    folders = {key: known[key] for key in ("real", "fake") if known.get(key) is not None}
+    if folders and known.get("run") is not None:
+        check.problem(
+            f"run={known['run']} and {' and '.join(folders)}: evaluate a run, or two folders, not both at once"
+        )
+    if len(folders) == 1:
+        (missing,) = {"real", "fake"} - folders.keys()
+        check.problem(f"{missing} is required: a folder of images, as {' '.join(folders)} has one")
+    for key, folder in folders.items():
+        if not Path(folder).expanduser().is_dir():
+            check.problem(f"{key}={folder} is not a folder: give one that holds images")
     _refuse_training_keys(check, known, "genai evaluate")
     check.raise_problems()
     return EvaluateConfig(**known)

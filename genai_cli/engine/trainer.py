@@ -32,10 +32,15 @@ from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.step import NonFinite, OptimizerStep
 from genai_cli.errors import ConfigError, Diverged, ExitCode, Unhealthy
 from genai_cli.media.sheets import sheet
+from genai_cli.metrics.quick import NAME as SCORE
+from genai_cli.metrics.quick import QuickScore, has_quick_score
 from genai_cli.models.base import GenerativeModel
+from genai_cli.nn.random import mix
 
 _ENCODED = 256  # validation examples whose codes the doctor looks at
 _PICTURED = 32  # validation examples shown beside their reconstructions
+_SCORED = 5  # tag of this use of the seed
+_SCORED_AT_ONCE = 250
 _UNITS = {"image": "images", "text": "tokens"}
 
 
@@ -86,6 +91,7 @@ class Trainer:
         self._reference: Reference | None = None  # read when first needed
         self.done = 0  # steps taken
         self.best: dict[str, float] | None = None  # {"step": ..., "value": ...}
+        self.quick_score: QuickScore | None = None  # made by the first evaluation that needs it
         self.avoided: list[int] = []  # steps that a rollback found to diverge; passed over
         self._work_pending = False  # what is due after the step `done` is not done yet
         self._clock = _Clock()
@@ -227,16 +233,33 @@ class Trainer:
                 self.model, self.validation, seed=self.config.seed, batch_size=train.batch_size,
                 device=self.device, limit=train.evaluate_examples,
             )  # fmt: skip
+            score = self._score()
         means = {f"validation/{key}": figure.mean for key, figure in figures.items()}
+        means |= {f"validation/{key}": value for key, value in score.items()}
         if means:
             self.log.numbers(self.done, means)
             self._logged |= means
             self.progress.say(f"step {self.done}  " + "  ".join(f"{key} {value:.4g}" for key, value in means.items()))
         best = self.best
-        watched = figures.get(self.model.monitor) if self.model.monitor else None
-        if watched is not None and math.isfinite(watched.mean) and (best is None or watched.mean < best["value"]):
-            best = {"step": self.done, "value": watched.mean}
+        watched = figures[self.model.monitor].mean if self.model.monitor in figures else None
+        watched = score.get(SCORE, watched)
+        if watched is not None and math.isfinite(watched) and (best is None or watched < best["value"]):
+            best = {"step": self.done, "value": watched}
         return self.world.broadcast(best)
+
+    def _score(self) -> dict[str, float]:
+        """The Frechet distance of samples: where it was asked for, or where the model has no figure to go by."""
+        train, model = self.config.train, self.model
+        wanted = train.score_samples or (None if model.monitor else train.evaluate_examples or len(self.validation))
+        if wanted is None or not has_quick_score(model.spec):
+            return {}
+        if self.quick_score is None:
+            self.quick_score = QuickScore(model.spec, self.validation, num_examples=wanted, device=self.device)
+        return self.quick_score.score(
+            lambda count: draw(
+                model, count, seed=mix(self.config.seed, _SCORED), batch_size=_SCORED_AT_ONCE, device=self.device
+            )
+        )
 
     def _sample(self, signals: Signals) -> None:
         """The same seeds each time, so that a row of sheets shows one set of samples growing up."""

@@ -5,7 +5,7 @@ A model with one objective writes `loss` and `sample` and nothing else.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -43,6 +43,8 @@ class GenerativeModel(nn.Module, ABC):
     modalities: ClassVar[tuple[str, ...]]  # of data it can be trained on: "image", "points", "text"
     rules: ClassVar[dict[str, str]] = {}  # "width % heads == 0": "width must be divisible by heads"
     tiny: ClassVar[dict[str, Any]] = {}  # options of the smallest instance that is still all of the model; for tests
+    # What keys of `evaluate` mean, where metrics/likelihood.py does not know: {"nll": "nats, exact -log p(x)"}.
+    figures: Mapping[str, str] = {}
     monitor: ClassVar[str | None] = None  # the key of `evaluate` whose lowest mean marks the best checkpoint
     batches_per_step: int = 1  # how many batches one step draws
 
