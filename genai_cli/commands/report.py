@@ -152,16 +152,15 @@ def _latent(trained: TrainedRun, seed: int, device: torch.device) -> list[Sectio
 
 
 def _traversal(model: GenerativeModel, codes: Tensor, trained: TrainedRun) -> Section:
-    """One code, changed along the coordinates that change its picture most."""
-    mean, deviation = codes.mean(0), codes.std(0)
-    steps = torch.diag(REACH * deviation)  # (latent_dim, latent_dim)
-    effect = (model.decode(mean + steps) - model.decode(mean - steps)).flatten(1).norm(dim=1)
+    """One drawn code, changed along the coordinates that change its picture most."""
+    mean, reach = codes.mean(0), REACH * codes.std(0)  # (latent_dim,)
+    share = torch.linspace(-1, 1, STOPS, device=codes.device)
+    is_moved = torch.eye(len(mean), dtype=torch.bool, device=codes.device)  # row i moves coordinate i
+    ends = [model.decode(torch.where(is_moved, mean + side * reach, codes[0])) for side in (-1, 1)]
+    effect = (ends[1] - ends[0]).flatten(1).norm(dim=1)
     chosen = effect.topk(min(TRAVERSED, len(effect))).indices
-    share = torch.linspace(-1, 1, STOPS, device=codes.device).view(-1, 1)
-    rows = [model.decode(mean + share * steps[coordinate]) for coordinate in chosen]
-    names = ", ".join(str(coordinate) for coordinate in chosen.tolist())
-    words = (
-        f"The mean code, moved by {REACH:g} standard deviations to each side along coordinates {names}, top to bottom."
-    )
-    picture = show(torch.cat(rows).cpu(), trained.spec, "traversals", columns=STOPS)
+    rows = [torch.where(is_moved[i], mean + share.view(-1, 1) * reach, codes[0]) for i in chosen]
+    names = ", ".join(map(str, chosen.tolist()))
+    words = f"One code, with coordinate {names} (top to bottom) from {-REACH:g} to {REACH:g} standard deviations."
+    picture = show(model.decode(torch.cat(rows)).cpu(), trained.spec, "traversals", columns=STOPS)
     return Section("Traversal", join(element("p", words, class_="note"), picture))

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from genai_cli.data.base import Spec
 from genai_cli.media.files import png_bytes
-from genai_cli.media.sheets import MOST_IMAGES, PADDING, images_to_uint8, sheet
-from genai_cli.report.html import Markup, element
+from genai_cli.media.sheets import MOST_IMAGES, PADDING, images_to_uint8, sheet, tokens_to_texts
+from genai_cli.report.html import Markup, element, join
 
 LARGEST_SIDE = 4096  # pixels of a sheet that is read back
 
@@ -41,8 +41,9 @@ def show(examples: Tensor, spec: Spec, alt: str, *, columns: int = 8) -> Markup:
         pixels = tile(images_to_uint8(examples, spec), min(columns, len(examples)))
         scale = max(1, min(64, 768 // columns) // spec.shape[2])
         return image(pixels, alt, width=scale * pixels.shape[2])
-    content = sheet(examples, spec)
-    return element("pre", content) if isinstance(content, str) else image(content, alt, width=420)
+    if spec.is_tokens:
+        return join(*(element("pre", text) for text in tokens_to_texts(examples, spec)))
+    return image(sheet(examples, spec), alt, width=420)
 
 
 def film(folder: Path, spec: Spec, num_samples: int, *, frames: int = 9) -> list[tuple[int, Markup]]:
