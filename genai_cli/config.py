@@ -151,6 +151,7 @@ class SampleConfig:
     weights: Literal["auto", "ema", "raw"] = "auto"  # auto: the average where the run kept one
     out: FolderName | None = None  # a folder; null: DIR/samples/seed-N
     root: FolderName = "outputs"  # where "latest" looks
+    stream: bool = False  # print one text to the terminal as it is drawn
     device: DeviceConfig = field(default_factory=DeviceConfig)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -163,12 +164,17 @@ MetricGroup = Literal[
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`genai evaluate`: of a run, or of the images in one folder held against those in another."""
+    """`genai evaluate`: of a run, or of the images in one folder held against those in another.
+
+    Other keys are the keyword arguments of the model's own `evaluate`.
+    """
 
     run: FolderName | None = None
     real: FolderName | None = None  # two folders of images in place of a run
     fake: FolderName | None = None
     metrics: tuple[MetricGroup, ...] | None = None  # null: all that apply
+    # What images are compared by; auto: a classifier of the data where these have labels, else the random network.
+    extractor: Literal["auto", "random", "efficientnet"] = "auto"
     num_samples: PositiveInt = 2000  # drawn from the model
     split: Literal["validation", "test"] = "test"
     seed: NonNegativeInt = 0
@@ -179,6 +185,7 @@ class EvaluateConfig:
     channels: Literal[1, 3] = 3  # of these
     root: FolderName = "outputs"
     device: DeviceConfig = field(default_factory=DeviceConfig)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> 
         if command in RUN_COMMANDS:
             config = check_run_command(command, values)
         else:
-            config = check_evaluate(values) if command == "evaluate" else check_sample(values, model, plugins)
+            config = (check_evaluate if command == "evaluate" else check_sample)(values, model, plugins)
     except ConfigError as error:
         problems += error.problems
     if problems:

@@ -125,41 +125,51 @@ def check_sample(
     values: Mapping[str, Any], model: Mapping[str, Any] | None, plugins: Iterable[str] = ()
 ) -> SampleConfig:
     """The checked configuration of `genai sample`; `model` is the run's, whose `sample` has options of its own."""
+    return _check_for_run(SampleConfig, "sample", values, model, plugins)
+
+
+def check_evaluate(
+    values: Mapping[str, Any], model: Mapping[str, Any] | None = None, plugins: Iterable[str] = ()
+) -> EvaluateConfig:
+    """The checked configuration of `genai evaluate`; `model` is the run's, whose `evaluate` has options of its own."""
+    return _check_for_run(EvaluateConfig, "evaluate", values, model, plugins)
+
+
+def _check_for_run(
+    kind: type, command: str, values: Mapping[str, Any], model: Mapping[str, Any] | None, plugins: Iterable[str]
+) -> Any:
+    """A `kind` whose `options` are the keyword arguments of the method of the model that `command` calls."""
     check = Check()
-    fields = {field.name for field in dataclasses.fields(SampleConfig)} - {"options"}
+    fields = {field.name for field in dataclasses.fields(kind)} - {"options"}
     own = {key: value for key, value in values.items() if key in fields}
     others = {key: value for key, value in values.items() if key not in fields}
-    known = check.record(SampleConfig, own)
+    known = check.record(kind, own)
     if model is None:
         for key in others:
-            check.problem(f"{key} is no key of genai sample; {advice(key, fields)}")
+            check.problem(f"{key} is no key of genai {command}; {advice(key, fields)}")
     else:
         definition = registry.define(MODEL, model["name"], plugins)
-        owner = f"genai sample or of model={model['name']}"
-        known["options"] = check.options(definition.sample_options, others, "", owner, also=fields, fill=False)
-    _refuse_training_keys(check, known, "genai sample")
+        options = definition.sample_options if command == "sample" else definition.evaluate_options
+        owner = f"genai {command} or of model={model['name']}"
+        known["options"] = check.options(options, others, "", owner, also=fields, fill=False)
+    if kind is EvaluateConfig:
+        _check_folders(check, known)
+    _refuse_training_keys(check, known, f"genai {command}")
     check.raise_problems()
-    return SampleConfig(**known)
+    return kind(**known)
 
 
-def check_evaluate(values: Mapping[str, Any]) -> EvaluateConfig:
-    """The checked configuration of `genai evaluate`."""
-    check = Check()
-    known = check.record(EvaluateConfig, values)
+def _check_folders(check: Check, known: Mapping[str, Any]) -> None:
+    """`real` and `fake` come together, and in place of a run."""
     folders = {key: known[key] for key in ("real", "fake") if known.get(key) is not None}
     if folders and known.get("run") is not None:
-        check.problem(
-            f"run={known['run']} and {' and '.join(folders)}: evaluate a run, or two folders, not both at once"
-        )
+        check.problem(f"run={known['run']} and {' and '.join(folders)}: evaluate a run, or two folders, not both")
     if len(folders) == 1:
         (missing,) = {"real", "fake"} - folders.keys()
         check.problem(f"{missing} is required: a folder of images, as {' '.join(folders)} has one")
     for key, folder in folders.items():
         if not Path(folder).expanduser().is_dir():
             check.problem(f"{key}={folder} is not a folder: give one that holds images")
-    _refuse_training_keys(check, known, "genai evaluate")
-    check.raise_problems()
-    return EvaluateConfig(**known)
 
 
 RUN_COMMANDS = {"doctor": ExamineConfig, "report": ReportConfig}  # that work on a run and have no keys but their own

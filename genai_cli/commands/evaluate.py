@@ -25,7 +25,14 @@ from genai_cli.engine.sampling import draw
 from genai_cli.engine.storage import replace_durably, to_json
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.metrics.controls import void
-from genai_cli.metrics.features import Extractor, accuracy, cached_classifier, random_extractor, train_classifier
+from genai_cli.metrics.features import (
+    Extractor,
+    accuracy,
+    cached_classifier,
+    efficientnet_extractor,
+    random_extractor,
+    train_classifier,
+)
 from genai_cli.metrics.images import Images, measure_images
 from genai_cli.metrics.points import Points, measure_points
 from genai_cli.metrics.record import Metric, evaluation_record
@@ -104,14 +111,16 @@ def _measure(
         yield from measure_points(points, of_samples, protocol, seed=seed)
         return
     train = _choose(dataset.load("train"), seed=config.seed)
-    extractor = _extractor(trained, dataset, train, device)
+    classifier = _classifier(trained, dataset, train, device)
+    extractor = _extractor(config, trained.spec.shape, classifier, device)
     images = Images(
         fake=fake, real=real["image"], control=control["image"], train=train["image"],
         asked=_asked(trained, len(fake)), real_labels=real.get("label"), control_labels=control.get("label"),
         train_labels=train.get("label"),
     )  # fmt: skip
     notes += _left_out(of_samples, images)
-    yield from _shown(measure_images(images, extractor, of_samples, protocol, seed=seed), unit="metrics")
+    found = measure_images(images, extractor, of_samples, protocol, classifier=classifier, seed=seed)
+    yield from _shown(found, unit="metrics")
 
 
 def _draw(config: EvaluateConfig, trained: TrainedRun, device: torch.device) -> Tensor:
@@ -147,11 +156,21 @@ def _choose(split: Split, count: int | None = None, *, seed: int) -> dict[str, T
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
 
-def _extractor(trained: TrainedRun, dataset: Dataset, train: dict[str, Tensor], device: torch.device) -> Extractor:
-    """The classifier of the run's data, from the cache or trained now; without labels, the random network."""
+def _extractor(
+    config: EvaluateConfig, shape: tuple[int, ...], classifier: Extractor | None, device: torch.device
+) -> Extractor:
+    if config.extractor == "efficientnet":
+        return efficientnet_extractor(device)
+    return random_extractor(shape) if classifier is None or config.extractor == "random" else classifier
+
+
+def _classifier(
+    trained: TrainedRun, dataset: Dataset, train: dict[str, Tensor], device: torch.device
+) -> Extractor | None:
+    """The classifier of the run's data, from the cache or trained now; none of data without labels."""
     shape, num_classes = trained.spec.shape, len(trained.spec.classes)
     if "label" not in train:
-        return random_extractor(shape)
+        return None
 
     def train_now() -> tuple[Any, float]:
         steps = Progress(first=0, total=1, unit="steps")
@@ -215,9 +234,10 @@ def _evaluate_folders(config: EvaluateConfig) -> ExitCode:
     images = Images(fake=fake, real=real[0::2], control=real[1::2])
     protocol = {"split": "every other image", "split_sha256": real_hash, "fake_sha256": fake_hash, "seed": config.seed}
     seed = mix(config.seed, _METRICS) % 2**62
-    extractor = random_extractor(tuple(real.shape[1:]))
+    extractor = _extractor(config, tuple(real.shape[1:]), None, choose_device(config.device))
     described = {**protocol, "image_size": config.image_size, "channels": config.channels}
-    metrics = list(_shown(measure_images(images, extractor, groups, described, seed=seed), unit="metrics"))
+    found = measure_images(images, extractor, groups, described, classifier=None, seed=seed)
+    metrics = list(_shown(found, unit="metrics"))
     about = {
         "run": None, "model": None, "dataset": None, "step": None, "weights": None, "real": str(config.real),
         "fake": str(config.fake), **protocol, "num_examples": len(real),

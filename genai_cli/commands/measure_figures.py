@@ -11,7 +11,7 @@ from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import Dataset, Split
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.data.windows import SlidingWindows, TokenWindows
-from genai_cli.engine.figures import held_out_rows
+from genai_cli.engine.figures import first_batch, held_out_rows
 from genai_cli.engine.progress import Progress
 from genai_cli.metrics.bootstrap import REPLICATES, mean_interval
 from genai_cli.metrics.likelihood import Meaning, bits_per_dim, bound_contradictions, nats_to_bits, read_meaning
@@ -20,6 +20,7 @@ from genai_cli.models.base import GenerativeModel
 from genai_cli.runs import TrainedRun
 
 _CHUNK = 4096  # examples gathered at a time
+_TOGETHER = 2000  # examples that a model's statistics are of
 
 
 def measure_figures(
@@ -33,7 +34,9 @@ def measure_figures(
         return
     meanings = {key: read_meaning(key, trained.model.figures.get(key)) for key in rows}
     metrics = {
-        key: _figure(key, values, weight, meanings[key], {**protocol, "n_real": len(values)}, seed=config.seed)
+        key: _figure(
+            key, values, weight, meanings[key], {**protocol, "n_real": len(values), **config.options}, seed=config.seed
+        )
         for key, values in rows.items()
     }
     values = {key: metric.value for key, metric in metrics.items()}
@@ -46,6 +49,9 @@ def measure_figures(
         yield metric
         if meanings[key].is_dequantised_density and trained.spec.value_range is not None:
             yield _bits_per_dim(metric, trained)
+    for key, value in _statistics(trained, split, config, device).items():
+        described = {**protocol, "id": key, "kind": "figure", "n_real": min(_TOGETHER, len(split))}
+        yield Metric(key, value, None, "of the first examples together", "none", described)
     for key, value in _baselines(trained, dataset, split).items():
         yield Metric(key, value, None, "as the figure's", "none", {**protocol, "id": key, "kind": "baseline"})
 
@@ -57,7 +63,7 @@ def _rows(
     try:
         return held_out_rows(
             trained.model, split, seed=config.seed, batch_size=config.batch_size, device=device,
-            report=progress.advance,
+            options=config.options, report=progress.advance,
         )  # fmt: skip
     finally:
         progress.close()
@@ -84,6 +90,12 @@ def _bits_per_dim(metric: Metric, trained: TrainedRun) -> Metric:
     )
     protocol = {**metric.protocol, "id": f"bits_per_dim/{metric.name}", "dequantisation": "uniform", "dims": dims}
     return Metric(f"bits_per_dim_{metric.name}", value, tuple(interval), "bits per dimension", "lower", protocol)
+
+
+@torch.no_grad()
+def _statistics(trained: TrainedRun, split: Split, config: EvaluateConfig, device: torch.device) -> dict[str, float]:
+    """What the model says of the first examples of the split as a whole."""
+    return trained.model.statistics(first_batch(split, min(_TOGETHER, len(split)), seed=config.seed, device=device))
 
 
 def _baselines(trained: TrainedRun, dataset: Dataset, split: Split) -> dict[str, float]:

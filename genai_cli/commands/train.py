@@ -21,6 +21,7 @@ from genai_cli.engine.optimizers import check_overrides
 from genai_cli.engine.provenance import provenance
 from genai_cli.engine.run import claim_run_directory, describe, held
 from genai_cli.engine.signals import Interruption, Signals
+from genai_cli.engine.storage import warning_of_little_space
 from genai_cli.engine.trainer import Outcome, Trainer
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.locate import last_metrics, make_directory
@@ -73,6 +74,9 @@ def _train(
         if world.is_first:
             _describe(config, folder, world, device, parts)
         trainer = Trainer(parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device)
+        warning = warning_of_little_space(folder, checkpoint=trainer.checkpoint_bytes())
+        if warning is not None and world.is_first:
+            print(f"warning: {warning}", file=sys.stderr)
         outcome = trainer.run(signals)
         if world.is_first:
             _close(config, folder, outcome, time.perf_counter() - started)
@@ -155,7 +159,7 @@ def _say_where(folder: Path, outcome: Outcome, seconds: float) -> None:
     minutes, rest = divmod(round(seconds), 60)
     ended = "finished" if outcome.exit_code == ExitCode.DONE else "stopped and saved"
     print(f"{ended} at step {outcome.step} of {outcome.total_steps} after {minutes} min {rest} s")
-    sheets = sorted((folder / "samples").glob("step-*[0-9].*"))
+    sheets = [path for path in sorted((folder / "samples").glob("step-*[0-9].*")) if path.suffix != ".wav"]
     if sheets:
         print(f"  samples     {sheets[-1]}")
     print(f"  checkpoint  {folder / 'checkpoints'}")

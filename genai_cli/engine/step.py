@@ -25,6 +25,7 @@ from genai_cli.models.base import GenerativeModel, LossFunction
 from genai_cli.nn.random import BatchRandom, mix
 
 _NOISE, _DROPOUT = 2, 3  # tags of these uses of the seed (1 is the order of the data)
+_AUGMENTATION = 5  # (4 is evaluation)
 
 
 class NonFinite(Exception):
@@ -198,10 +199,13 @@ class OptimizerStep:
     def _batch(self, batch: int, micro: int) -> Batch:
         rows = self.batches.fetch(self.number, batch, micro)
         start = self.batches.start(micro)
-        random = BatchRandom(
-            self.seed, _NOISE, self.number, self._calls,
-            start=start, stop=start + self.batches.micro_size, total=self.batches.batch_size, device=self.device,
-        )  # fmt: skip
+        place = {
+            "start": start, "stop": start + self.batches.micro_size, "total": self.batches.batch_size,
+            "device": self.device,
+        }  # fmt: skip
+        # Not of `_calls`: every player of a step sees the same rows.
+        rows = self.batches.split.augment(rows, BatchRandom(self.seed, _AUGMENTATION, self.number, batch, **place))
+        random = BatchRandom(self.seed, _NOISE, self.number, self._calls, **place)
         seed_global_generators(mix(self.seed, _DROPOUT, self.number, self._calls, start), self.device)
         return Batch(rows, random)
 

@@ -31,7 +31,7 @@ from genai_cli.engine.sampling import draw, evaluation_mode
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.step import NonFinite, OptimizerStep
 from genai_cli.errors import ConfigError, Diverged, ExitCode, Unhealthy
-from genai_cli.media.sheets import sheet
+from genai_cli.media.sheets import sheet, sound
 from genai_cli.metrics.quick import NAME as SCORE
 from genai_cli.metrics.quick import QuickScore, has_quick_score
 from genai_cli.models.base import GenerativeModel
@@ -39,9 +39,9 @@ from genai_cli.nn.random import mix
 
 _ENCODED = 256  # validation examples whose codes the doctor looks at
 _PICTURED = 32  # validation examples shown beside their reconstructions
-_SCORED = 5  # tag of this use of the seed
+_SCORED = 6  # tag of this use of the seed
 _SCORED_AT_ONCE = 250
-_UNITS = {"image": "images", "text": "tokens"}
+_UNITS = {"image": "images", "text": "tokens", "music": "tokens", "molecules": "tokens"}
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,12 @@ class Trainer:
             self._save()
             return Outcome(signals.exit_code, self.done, self.total_steps)
         return Outcome(ExitCode.DONE, self.done, self.total_steps)
+
+    def checkpoint_bytes(self) -> int:
+        """About how large a checkpoint will be: weights, their average, and two slots of the optimizer for each."""
+        weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
+        copies = 1 + (self.ema is not None)
+        return copies * weights + 2 * sum(parameter.nbytes for parameter in self.model.parameters())
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
@@ -277,6 +283,9 @@ class Trainer:
                 self._reference = Reference.of(self.batches.split, self.validation, self.model.spec)
             self._log_signs(sample_signs(samples, self._reference, self.model.spec))
         self.log.sheet(self.done, "samples", sheet(samples, self.model.spec))
+        heard = sound(samples, self.model.spec)
+        if heard is not None:
+            self.log.sound(self.done, "samples", heard)
         for name, picture in pictures.items():
             self.log.sheet(self.done, name, sheet(picture, self.model.spec))
 

@@ -9,6 +9,7 @@ Frechet distance is not FID, and compares only with others of the same `extracto
   the test split. It holds for MNIST 99 % and more, after about a minute on one CPU core.
 - `random`: the same network untrained, from a fixed seed (as in Naeem et al. 2020, Section 5), for data without
   labels. A function of the images' shape alone, so that it needs no cache and compares between data sets of a shape.
+- `efficientnet`: a network that has learned ImageNet, for photographs (`metrics/efficientnet.py`); an extra.
 """
 
 import contextlib
@@ -25,6 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genai_cli.metrics.efficientnet import SIDE, EfficientNetLite0, load_efficientnet
+
 NUM_FEATURES = 64
 EXAMPLES_SEEN = 150_000  # in training: two and a half passes over MNIST
 BATCH_SIZE = 128
@@ -32,7 +35,7 @@ PEAK_LR = 3e-3
 VERSION = 1  # of all that follows; a change of it makes every cached classifier anew
 VARIABLE = "GENAI_CACHE"
 _INITIALISATION, _ORDER = 11, 12  # seeds
-_AT_ONCE = 500
+_PIXELS_AT_ONCE = 1 << 22
 Report = Callable[[int, int], None]  # done, total
 
 
@@ -41,6 +44,8 @@ class FeatureNetwork(nn.Module):
 
     Images of more than 40 pixels are halved by the first convolution, so that the work does not grow with the area.
     """
+
+    num_features = NUM_FEATURES
 
     def __init__(self, shape: tuple[int, ...], num_classes: int):
         super().__init__()
@@ -70,8 +75,8 @@ def _stage(inputs: int, outputs: int, *, stride: int = 1) -> list[nn.Module]:
 class Extractor:
     """A network in evaluation mode, and what a protocol says of it."""
 
-    name: str  # "classifier", "random"
-    network: FeatureNetwork
+    name: str  # "classifier", "random", "efficientnet"
+    network: FeatureNetwork | EfficientNetLite0
     accuracy: float | None  # of the classifier on the test split
 
     @property
@@ -83,12 +88,12 @@ class Extractor:
         return digest.hexdigest()
 
     def protocol(self) -> dict[str, Any]:
-        record = {"extractor": self.name, "extractor_sha256": self.sha256, "features": NUM_FEATURES}
+        record = {"extractor": self.name, "extractor_sha256": self.sha256, "features": self.network.num_features}
         return record if self.accuracy is None else {**record, "extractor_accuracy": self.accuracy}
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [-1, 1] to (N, 64), on the CPU."""
+        """(N, C, H, W) in [-1, 1] to (N, D), on the CPU."""
         return self._map(self.network.features, images)
 
     @torch.no_grad()
@@ -98,12 +103,19 @@ class Extractor:
 
     def _map(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         device = next(self.network.parameters()).device
-        return torch.cat([function(block.to(device)).float().cpu() for block in images.split(_AT_ONCE)])
+        side = SIDE if isinstance(self.network, EfficientNetLite0) else max(images.shape[-2:])
+        blocks = images.split(max(1, _PIXELS_AT_ONCE // side**2 // 10))
+        return torch.cat([function(block.to(device)).float().cpu() for block in blocks])
 
 
 def random_extractor(shape: tuple[int, ...]) -> Extractor:
     """The untrained network, the same for every data set of this shape."""
     return Extractor("random", _initialised(shape, 1), None)
+
+
+def efficientnet_extractor(device: torch.device) -> Extractor:
+    """EfficientNet-Lite0. Raises ConfigError where its weights are not installed."""
+    return Extractor("efficientnet", load_efficientnet().to(device), None)
 
 
 def _initialised(shape: tuple[int, ...], num_classes: int) -> FeatureNetwork:

@@ -51,9 +51,13 @@ class Images:
 
 
 def measure_images(
-    images: Images, extractor: Extractor, groups: tuple[str, ...], protocol: Mapping[str, Any], *, seed: int
-) -> Iterator[Metric]:
-    """The metrics of `groups` that apply, one after the other: each may take seconds."""
+    images: Images, extractor: Extractor, groups: tuple[str, ...], protocol: Mapping[str, Any], *,
+    classifier: Extractor | None, seed: int,
+) -> Iterator[Metric]:  # fmt: skip
+    """The metrics of `groups` that apply, one after the other: each may take seconds.
+
+    `extractor` gives the features that are compared, `classifier` the classes, where the data have labels.
+    """
     noise = uniform_like(images.control, (-1.0, 1.0), seed=seed + _NOISE)
     protocol = {**protocol, "preprocessing": "none: pixels in [-1, 1] at their own size"}
     if {"frechet", "kid", "manifold"} & set(groups):
@@ -62,13 +66,12 @@ def measure_images(
         yield from distances(sets, groups, described, seed=seed)
         if "manifold" in groups:
             yield from manifolds(sets, described, seed=seed)
-    has_classes = extractor.accuracy is not None
-    if "modes" in groups and has_classes:
-        yield from class_modes(images, extractor, protocol, seed=seed)
-    if "agreement" in groups and has_classes and images.asked is not None:
-        yield agreement(images, extractor, protocol, seed=seed)
+    if "modes" in groups and classifier is not None:
+        yield from class_modes(images, classifier, protocol, seed=seed)
+    if "agreement" in groups and classifier is not None and images.asked is not None:
+        yield agreement(images, classifier, protocol, seed=seed)
     if "diversity" in groups and min(images.fake.shape[-2:]) >= 11:
-        yield similarity(images, extractor if has_classes else None, protocol, seed=seed)
+        yield similarity(images, classifier, protocol, seed=seed)
     if "memorisation" in groups and images.train is not None:
         yield from memorisation(images, protocol, seed=seed)
     if "classifier_accuracy_score" in groups and images.asked is not None and images.train_labels is not None:
@@ -88,30 +91,30 @@ def feature_sets(images: Images, extractor: Extractor, noise: Tensor, *, seed: i
     return Sets(extractor.features(images.real), extractor.features(images.fake), controls)
 
 
-def _of_classifier(extractor: Extractor, protocol: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {**protocol, **extractor.protocol(), "id": f"{name}/classifier", "kind": "sample"}
+def _of_classifier(classifier: Extractor, protocol: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {**protocol, **classifier.protocol(), "id": f"{name}/classifier", "kind": "sample"}
 
 
-def _why_not(extractor: Extractor) -> str | None:
-    if extractor.accuracy is not None and extractor.accuracy >= LEAST_ACCURACY:
+def _why_not(classifier: Extractor) -> str | None:
+    if classifier.accuracy is not None and classifier.accuracy >= LEAST_ACCURACY:
         return None
-    return f"the classifier itself is right on only {100 * (extractor.accuracy or 0):.1f} % of the test split"
+    return f"the classifier itself is right on only {100 * (classifier.accuracy or 0):.1f} % of the test split"
 
 
-def class_modes(images: Images, extractor: Extractor, protocol: Mapping[str, Any], *, seed: int) -> Iterator[Metric]:
+def class_modes(images: Images, classifier: Extractor, protocol: Mapping[str, Any], *, seed: int) -> Iterator[Metric]:
     """How many classes have a sample, and the divergence of the histogram of classes from the data's."""
-    fake, control = extractor.classify(images.fake), extractor.classify(images.control)
+    fake, control = classifier.classify(images.fake), classifier.classify(images.control)
     data = histogram(images.real_labels, images.num_classes)
     without = without_one_mode(control, control)
     described = {
-        **_of_classifier(extractor, protocol, "modes"), "n_fake": len(fake), "n_real": len(images.real),
+        **_of_classifier(classifier, protocol, "modes"), "n_fake": len(fake), "n_real": len(images.real),
         "n_control": len(control), "modes": images.num_classes, "bootstrap": "samples, 200 times",
     }  # fmt: skip
     counted = {name: _modes(labels, data) for name, labels in (("real", control), ("one_mode_removed", without))}
     count = _modes(fake, data)
     yield Metric(
         "modes", count, (count, count), f"of {images.num_classes} classes", "higher",
-        described | {"bootstrap": "none: a count"}, counted, _why_not(extractor),
+        described | {"bootstrap": "none: a count"}, counted, _why_not(classifier),
     )  # fmt: skip
     divergence = {
         "real": histogram_divergence(histogram(control, len(data)), data),
@@ -121,7 +124,7 @@ def class_modes(images: Images, extractor: Extractor, protocol: Mapping[str, Any
     yield Metric(
         "mode_divergence", histogram_divergence(histogram(fake, len(data)), data),
         divergence_interval(fake, data, seed=seed), "nats", "lower",
-        described | {"id": "mode_divergence/classifier"}, divergence, _why_not(extractor),
+        described | {"id": "mode_divergence/classifier"}, divergence, _why_not(classifier),
     )  # fmt: skip
 
 
@@ -129,35 +132,35 @@ def _modes(labels: Tensor, data: Tensor) -> float:
     return float((histogram(labels, len(data)) > 0).sum())
 
 
-def agreement(images: Images, extractor: Extractor, protocol: Mapping[str, Any], *, seed: int) -> Metric:
+def agreement(images: Images, classifier: Extractor, protocol: Mapping[str, Any], *, seed: int) -> Metric:
     """The share of samples that the classifier takes for the class that was asked for."""
-    is_asked = (extractor.classify(images.fake) == images.asked).double()
-    found = extractor.classify(images.control)
+    is_asked = (classifier.classify(images.fake) == images.asked).double()
+    found = classifier.classify(images.control)
     shuffled = images.control_labels[_permutation(len(found), seed + _SHUFFLE)]
     controls = {
         "real": (found == images.control_labels).double().mean().item(),
         "shuffled_labels": (found == shuffled).double().mean().item(),
     }
     described = {
-        **_of_classifier(extractor, protocol, "agreement"), "n_fake": len(is_asked), "n_control": len(found),
+        **_of_classifier(classifier, protocol, "agreement"), "n_fake": len(is_asked), "n_control": len(found),
         "bootstrap": f"samples, {REPLICATES} times",
     }  # fmt: skip
     return Metric(
         "agreement", is_asked.mean().item(), mean_interval(is_asked, seed=seed), "share of samples", "higher",
-        described, controls, _why_not(extractor),
+        described, controls, _why_not(classifier),
     )  # fmt: skip
 
 
-def similarity(images: Images, extractor: Extractor | None, protocol: Mapping[str, Any], *, seed: int) -> Metric:
+def similarity(images: Images, classifier: Extractor | None, protocol: Mapping[str, Any], *, seed: int) -> Metric:
     """Mean MS-SSIM of random pairs, of one class where a classifier can tell classes."""
-    name = "ms_ssim" if extractor is None else "intra_class_ms_ssim"
+    name = "ms_ssim" if classifier is None else "intra_class_ms_ssim"
     found = {
         key: similarity_of_pairs(
-            (x + 1) / 2, None if extractor is None else extractor.classify(x), num_pairs=NUM_PAIRS, seed=seed + _PAIRS
+            (x + 1) / 2, None if classifier is None else classifier.classify(x), num_pairs=NUM_PAIRS, seed=seed + _PAIRS
         )
         for key, x in (("fake", images.fake), ("real", images.control))
     }
-    described = dict(protocol) if extractor is None else _of_classifier(extractor, protocol, name)
+    described = dict(protocol) if classifier is None else _of_classifier(classifier, protocol, name)
     described |= {
         "id": f"{name}/pixels", "kind": "sample", "n_fake": len(images.fake), "pairs": NUM_PAIRS,
         "bootstrap": f"pairs, {REPLICATES} times",

@@ -1,6 +1,7 @@
 """Likelihoods in their units: nats, bits per dimension, bits per character; and which figures are bounds."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ LEVELS = 256  # of an 8-bit pixel
 FIGURES = {
     "nll": "nats, exact -log p(x)",
     "negative_elbo": "nats, upper bound on -log p(x)",
-    "negative_iwae": "nats, upper bound on -log p(x)",
+    "negative_bound": "nats, upper bound on -log p(x)",
     "reconstruction": "nats, a part of the bound",
     "kl": "nats, a part of the bound",
     "squared_error": "squared error, of the reconstruction",
@@ -42,7 +43,7 @@ def read_meaning(key: str, words: str | None) -> Meaning:
     Words begin with the unit, up to the first comma. "upper bound" or "exact" make it a likelihood; "density of
     dequantised data" makes it one per unit of the data as they are fed, so that bits per dimension can be told.
     """
-    words = words or FIGURES.get(key, "")
+    words = words or FIGURES.get(re.sub(r"_iw_bound_\d+$", "_bound", key), "")
     unit, _, rest = words.partition(",")
     bound: Literal["exact", "upper bound"] | None = None
     if "upper bound" in rest:

@@ -112,6 +112,15 @@ def test_two_folders_of_images_are_compared_without_a_model(tmp_path, capsys):
     assert record["split_sha256"][:12] in capsys.readouterr().out
 
 
+def test_folders_can_be_compared_by_features_of_imagenet(tmp_path):
+    for number, name in enumerate(("real", "fake")):
+        write_blobs(tmp_path / name, 14, seed=number, labelled=False)
+    words = (f"real={tmp_path}/real", f"fake={tmp_path}/fake", "image_size=16", f"root={tmp_path}", "metrics=[kid]")
+    assert cli.run(["evaluate", *words, "extractor=efficientnet", "device=cpu"]) == 0
+    (metric,) = read_records(tmp_path)[-1]["metrics"]
+    assert metric["protocol"]["id"] == "kid/efficientnet" and metric["protocol"]["features"] == 1280
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

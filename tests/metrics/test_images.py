@@ -31,7 +31,9 @@ def images() -> Images:
 
 
 def measured(images: Images, extractor: Extractor, groups: tuple[str, ...] = GROUPS) -> dict[str, Metric]:
-    metrics, _ = void(list(measure_images(images, extractor, groups, {"split": "test"}, seed=0)))
+    classifier = extractor if extractor.name == "classifier" else None
+    found = list(measure_images(images, extractor, groups, {"split": "test"}, classifier=classifier, seed=0))
+    metrics, _ = void(found)
     return {metric.name: metric for metric in metrics}
 
 
@@ -97,7 +99,8 @@ def test_noise_is_the_ceiling(images, extractor, perfect):
 
 def test_classifier_accuracy_score_has_both_of_its_controls(images, monkeypatch):
     monkeypatch.setattr("genai_cli.metrics.images.SCORE_EXAMPLES", 4000)
-    (score,) = measure_images(images, random_extractor((1, SIDE, SIDE)), ("classifier_accuracy_score",), {}, seed=0)
+    groups = ("classifier_accuracy_score",)
+    (score,) = measure_images(images, random_extractor((1, SIDE, SIDE)), groups, {}, classifier=None, seed=0)
     assert score.value > 0.95 and score.controls["real"] > 0.95 and score.controls["shuffled_labels"] < 0.6
     assert "too few" in score.why_not
 
