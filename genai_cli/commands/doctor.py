@@ -93,7 +93,7 @@ def examine(folder: Path, config: Config, step: int | None, signs: Mapping[str, 
     facts = Facts(
         total_steps=max(step, 1),
         monitor=registry.define(registry.MODEL, config.model["name"], config.plugins).monitor,
-        codebook_size=config.model.get("codebook_size"),
+        codebook_size=config.model.get("num_codes"),
         patience=config.doctor.patience,
     )
     log = replay(lines, ALL_NOTED, facts)
