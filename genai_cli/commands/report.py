@@ -24,10 +24,10 @@ from genai_cli.nn.random import SampleRandom
 from genai_cli.report import sections
 from genai_cli.report.html import Markup, element, join
 from genai_cli.report.page import Section, no, page
-from genai_cli.report.pictures import film, show
+from genai_cli.report.pictures import audio, film, show
 from genai_cli.runs import TrainedRun
 
-SHOWN = {"image": 64, "points": 1000, "text": 4}  # samples, by modality
+SHOWN = {"image": 64, "points": 1000, "text": 4, "music": 4, "molecules": 16}  # samples, by modality
 COMPARED = 128  # samples that the doctor measures
 NEIGHBOURS = 12
 PATHS, STOPS = 6, 9  # of the interpolations
@@ -62,7 +62,7 @@ def build(trained: TrainedRun, config: ReportConfig, device: torch.device) -> st
     examination = examine(trained.folder, trained.config, trained.step, signs)
     frames = film(trained.folder / "samples", spec, trained.config.train.num_samples)
     parts = [
-        Section("Samples", show(samples[:shown], spec, "samples")),
+        Section("Samples", join(show(samples[:shown], spec, "samples"), audio(samples, spec))),
         sections.film(frames),
         sections.doctor(examination.present, examination.past, signs),
         sections.metrics(_newest_evaluation(trained.folder)),

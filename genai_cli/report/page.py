@@ -49,7 +49,7 @@ class Section:
 
 def page(title: str, lead: Markup, sections: list[Section]) -> str:
     """The whole document. It fetches nothing: the policy in its head forbids it to."""
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    policy = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
     head = element(
         "head",
         element("meta", charset="utf-8"),

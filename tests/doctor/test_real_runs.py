@@ -1,4 +1,4 @@
-"""The six models at the settings of their presets, on their data: nothing is found in the first part of a healthy run."""
+"""The six models at the settings of their presets: nothing is found in the first part of a healthy run."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A report in headless Chromium: it opens without a word on the console, its pictures are there, a phone can read it."""
+"""A report in headless Chromium: nothing on the console, all pictures there, readable on a phone."""
 
 import re
 import shutil
