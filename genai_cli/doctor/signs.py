@@ -159,8 +159,9 @@ def code_signs(mean: Tensor, logvar: Tensor) -> dict[str, float]:
     mean, logvar = mean.detach().double().cpu(), logvar.detach().double().cpu()
     generator = torch.Generator().manual_seed(0)
     z = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
-    residual = z.unsqueeze(1) - mean  # (B, B, D): z of row i under the posterior of column j
-    log_density = -0.5 * (residual.square() / logvar.exp() + logvar).sum(2)  # (B, B), up to a constant
+    precision = (-logvar).exp()
+    distance = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(1)
+    log_density = -0.5 * (distance + logvar.sum(1))  # (B, B): z of row i under q of column j, up to a constant
     log_mixture = log_density.logsumexp(1) - math.log(len(mean))
     information = (log_density.diagonal() - log_mixture).mean()
     return {
