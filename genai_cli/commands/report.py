@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from genai_cli import runs, schema
-from genai_cli.commands.doctor import examine, measure
+from genai_cli.commands.doctor import data_of, examine, measure
 from genai_cli.config import ReportConfig
 from genai_cli.data.base import DataError, Dataset
-from genai_cli.doctor.signs import Reference, as_rows, nearest_of
+from genai_cli.doctor.signs import Reference, as_rows, nearest_of, positions
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.figures import first_batch
+from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw
-from genai_cli.errors import ExitCode
+from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.locate import read_config, read_lines
 from genai_cli.media.files import write_file
 from genai_cli.models.base import GenerativeModel
@@ -52,12 +53,16 @@ def build(trained: TrainedRun, config: ReportConfig, device: torch.device) -> st
     spec, model = trained.spec, trained.model
     shown = SHOWN.get(spec.modality, 64)
     count = max(shown, 8 if spec.is_tokens else COMPARED)
-    samples = draw(model, count, seed=config.seed, batch_size=64, device=device)
+    progress = Progress(first=0, total=count, unit="samples")
+    try:
+        samples = draw(model, count, seed=config.seed, batch_size=64, device=device, report=progress.advance)
+    finally:
+        progress.close()
     dataset, signs, notes = None, {}, []
     try:
-        dataset = runs.build_dataset(trained.config)
+        dataset = data_of(trained)
         signs = measure(trained, dataset, samples, seed=config.seed, examples=config.examples, device=device)
-    except DataError as error:
+    except (DataError, ConfigError) as error:
         notes.append(f"The data are not at hand, so nothing is compared with them: {error}")
     examination = examine(trained.folder, trained.config, trained.step, signs)
     frames = film(trained.folder / "samples", spec, trained.config.train.num_samples)
@@ -117,8 +122,7 @@ def _neighbours(samples: Tensor, trained: TrainedRun, dataset: Dataset, config: 
     )
     body = [element("p", words, class_="note")]
     if spec.modality == "image":
-        positions = torch.arange(limit) * len(train) // limit  # those of the reference
-        nearest = train.fetch(positions[place[:NEIGHBOURS]])[spec.key].cpu()
+        nearest = train.fetch(positions(train, limit)[place[:NEIGHBOURS]])[spec.key].cpu()
         pairs = torch.cat([samples[:NEIGHBOURS], nearest])
         body.append(element("p", "Above samples, below the training image nearest to each.", class_="note"))
         body.append(show(pairs, spec, "samples above their nearest training images", columns=NEIGHBOURS))

@@ -10,6 +10,7 @@ from genai_cli.doctor import symptoms
 from genai_cli.doctor.findings import CATALOGUE, Finding
 from genai_cli.doctor.symptoms import LENGTH, TESTS, Curves, Facts, Symptom
 from genai_cli.doctor.watch import Watch, replay
+from genai_cli.schema import judge_train
 
 FACTS = Facts(total_steps=1000, monitor="nll", codebook_size=256)
 
@@ -147,6 +148,16 @@ def test_a_checkpoint_from_before_the_doctor_is_a_clean_slate():
     watch = Watch(DoctorConfig(), FACTS)
     watch.load_state(None)
     assert watch.state() == {"curves": {}, "standing": {}, "rollbacks": 0}
+
+
+def test_a_rollback_without_saves_is_refused_before_work():
+    values = {"model": {"name": "gan"}, "dataset": {"name": "toy2d"}, "doctor": {"overfitting": "rollback"}}
+    config, problems = judge_train({**values, "train": {"steps": 5, "save_every": None}})
+    assert config is None
+    assert problems == [
+        "doctor.overfitting=rollback needs checkpoints; give train.save_every, or doctor.overfitting=stop"
+    ]
+    assert judge_train({**values, "train": {"steps": 5}})[1] == []
 
 
 def test_a_finding_goes_through_json():
