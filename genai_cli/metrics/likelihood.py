@@ -10,6 +10,7 @@ LEVELS = 256  # of an 8-bit pixel
 # What the keys of `evaluate` mean where a model does not say so itself (`GenerativeModel.figures`).
 FIGURES = {
     "nll": "nats, exact -log p(x)",
+    "bits_per_dim": "bits per dimension, exact -log p(x)",
     "negative_elbo": "nats, upper bound on -log p(x)",
     "negative_bound": "nats, upper bound on -log p(x)",
     "reconstruction": "nats, a part of the bound",
