@@ -30,7 +30,9 @@ from genai_cli.metrics.features import (
     accuracy,
     cached_classifier,
     efficientnet_extractor,
+    num_steps,
     random_extractor,
+    stacked,
     train_classifier,
 )
 from genai_cli.metrics.images import Images, measure_images
@@ -111,12 +113,12 @@ def _measure(
         yield from measure_points(points, of_samples, protocol, seed=seed)
         return
     train = _choose(dataset.load("train"), seed=config.seed)
-    classifier = _classifier(trained, dataset, train, device)
+    classifier = _classifier(dataset, train, device)
     extractor = _extractor(config, trained.spec.shape, classifier, device)
     images = Images(
         fake=fake, real=real["image"], control=control["image"], train=train["image"],
         asked=_asked(trained, len(fake)), real_labels=real.get("label"), control_labels=control.get("label"),
-        train_labels=train.get("label"),
+        train_labels=train.get("label"), num_classes=len(trained.spec.classes),
     )  # fmt: skip
     notes += _left_out(of_samples, images)
     found = measure_images(images, extractor, of_samples, protocol, classifier=classifier, seed=seed)
@@ -164,21 +166,24 @@ def _extractor(
     return random_extractor(shape) if classifier is None or config.extractor == "random" else classifier
 
 
-def _classifier(
-    trained: TrainedRun, dataset: Dataset, train: dict[str, Tensor], device: torch.device
-) -> Extractor | None:
-    """The classifier of the run's data, from the cache or trained now; none of data without labels."""
-    shape, num_classes = trained.spec.shape, len(trained.spec.classes)
+def _classifier(dataset: Dataset, train: dict[str, Tensor], device: torch.device) -> Extractor | None:
+    """The classifier of the data, from the cache or trained now; none of data without labels."""
     if "label" not in train:
         return None
+    if dataset.per_channel is not None:
+        per_channel = _choose(dataset.per_channel.load("train"), seed=0)
+        return stacked(_classifier(dataset.per_channel, per_channel, device), dataset.spec.shape[0])
+    shape, num_classes = dataset.spec.shape, len(dataset.spec.classes)
 
     def train_now() -> tuple[Any, float]:
-        steps = Progress(first=0, total=1, unit="steps")
         print("training the classifier that images are compared by: once for these data, a minute or so", flush=True)
+        progress = Progress(first=0, total=num_steps(), unit="steps")
         try:
-            network = train_classifier(train["image"], train["label"], num_classes, device=device)
+            network = train_classifier(
+                train["image"], train["label"], num_classes, device=device, report=progress.advance
+            )
         finally:
-            steps.close()
+            progress.close()
         test = _choose(dataset.load("test"), seed=0)
         return network.cpu(), accuracy(network, test["image"], test["label"])
 
