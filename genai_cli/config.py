@@ -24,9 +24,12 @@ __all__ = [
     "Config",
     "ConfigError",
     "DeviceConfig",
+    "DoctorConfig",
     "EvaluateConfig",
+    "ExamineConfig",
     "LoggerConfig",
     "OptimizerConfig",
+    "ReportConfig",
     "RunConfig",
     "SampleConfig",
     "TrainConfig",
@@ -89,6 +92,28 @@ class LoggerConfig:
     tensorboard: bool = True
 
 
+Policy = Literal["ignore", "note", "stop", "rollback"]  # rollback: to the newest checkpoint from before it began
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """What to do about each finding of the doctor (docs/DOCTOR.md) while a run trains."""
+
+    mode_collapse: Policy = "note"
+    discriminator_wins: Policy = "note"
+    generator_wins: Policy = "note"
+    frozen_player: Policy = "note"
+    posterior_collapse: Policy = "note"
+    dead_codebook: Policy = "note"
+    memorisation: Policy = "note"
+    overfitting: Policy = "note"
+    exploding_gradients: Policy = "note"
+    vanishing_gradients: Policy = "note"
+    high_learning_rate: Policy = "note"
+    patience: PositiveInt = 3  # values of a curve in a row that must agree before anything is found
+    rollbacks: PositiveInt = 3  # in all, before stopping after all
+
+
 @dataclass(frozen=True)
 class RunConfig:
     root: FolderName = "outputs"  # where a run directory is made
@@ -106,6 +131,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    doctor: DoctorConfig = field(default_factory=DoctorConfig)
     run: RunConfig = field(default_factory=RunConfig)
     seed: NonNegativeInt = 0
     plugins: tuple[str, ...] = ()  # installed packages whose models and data sets may be named
@@ -158,6 +184,35 @@ class EvaluateConfig:
     root: FolderName = "outputs"
     device: DeviceConfig = field(default_factory=DeviceConfig)
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExamineConfig:
+    """`genai doctor`."""
+
+    run: FolderName
+    num_samples: PositiveInt = 256  # drawn to look at
+    examples: PositiveInt | None = 10_000  # of the training split that they are compared with; null: all of it
+    seed: NonNegativeInt = 0
+    batch_size: PositiveInt = 64
+    checkpoint: CheckpointName = "last"
+    weights: Literal["auto", "ema", "raw"] = "auto"
+    root: FolderName = "outputs"
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """`genai report`."""
+
+    run: FolderName
+    out: FolderName | None = None  # the file; null: report.html in the run directory
+    examples: PositiveInt | None = 10_000  # of the training split that samples are compared with; null: all of it
+    seed: NonNegativeInt = 0
+    checkpoint: CheckpointName = "last"
+    weights: Literal["auto", "ema", "raw"] = "auto"
+    root: FolderName = "outputs"
+    device: DeviceConfig = field(default_factory=DeviceConfig)
 
 
 def conf_dir() -> Path:

@@ -14,7 +14,17 @@ from typing import Any
 from genai_cli import registry
 from genai_cli.annotations import show
 from genai_cli.checks import Check
-from genai_cli.config import Config, ConfigError, DeviceConfig, EvaluateConfig, RunConfig, SampleConfig, TrainConfig
+from genai_cli.config import (
+    Config,
+    ConfigError,
+    DeviceConfig,
+    EvaluateConfig,
+    ExamineConfig,
+    ReportConfig,
+    RunConfig,
+    SampleConfig,
+    TrainConfig,
+)
 from genai_cli.locate import read_config
 from genai_cli.registry import DATASET, MODEL
 from genai_cli.suggest import advice
@@ -34,7 +44,7 @@ MAY_CHANGE = (
     "train.nonfinite",
     "train.nonfinite_limit",
 )
-MAY_CHANGE_GROUPS = ("device.", "logger.")
+MAY_CHANGE_GROUPS = ("device.", "logger.", "doctor.")
 
 
 def check_train(values: Mapping[str, Any], **circumstances: Any) -> Config:
@@ -159,6 +169,18 @@ def _check_folders(check: Check, known: Mapping[str, Any]) -> None:
     for key, folder in folders.items():
         if not Path(folder).expanduser().is_dir():
             check.problem(f"{key}={folder} is not a folder: give one that holds images")
+
+
+RUN_COMMANDS = {"doctor": ExamineConfig, "report": ReportConfig}  # that work on a run and have no keys but their own
+
+
+def check_run_command(command: str, values: Mapping[str, Any]) -> ExamineConfig | ReportConfig:
+    """The checked configuration of a command of `RUN_COMMANDS`."""
+    check = Check()
+    known = check.record(RUN_COMMANDS[command], values)
+    _refuse_training_keys(check, known, f"genai {command}")
+    check.raise_problems()
+    return RUN_COMMANDS[command](**known)
 
 
 def _refuse_training_keys(check: Check, known: Mapping[str, Any], command: str) -> None:

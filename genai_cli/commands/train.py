@@ -21,6 +21,7 @@ from genai_cli.engine.optimizers import check_overrides
 from genai_cli.engine.provenance import provenance
 from genai_cli.engine.run import claim_run_directory, describe, held
 from genai_cli.engine.signals import Interruption, Signals
+from genai_cli.engine.storage import warning_of_little_space
 from genai_cli.engine.trainer import Outcome, Trainer
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.locate import last_metrics, make_directory
@@ -73,6 +74,9 @@ def _train(
         if world.is_first:
             _describe(config, folder, world, device, parts)
         trainer = Trainer(parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device)
+        warning = warning_of_little_space(folder, checkpoint=trainer.checkpoint_bytes())
+        if warning is not None and world.is_first:
+            print(f"warning: {warning}", file=sys.stderr)
         outcome = trainer.run(signals)
         if world.is_first:
             _close(config, folder, outcome, time.perf_counter() - started)

@@ -150,12 +150,20 @@ def tokenizer_from_json(record: Mapping[str, Any]) -> Tokenizer:
             return CharTokenizer(characters)
         case {"name": "byte"}:
             return ByteTokenizer()
+        case {"name": "bpe", "merges": list(merges)}:
+            from genai_cli.data.byte_pairs import BytePairTokenizer
+
+            return BytePairTokenizer(merges)
         case {"name": "numbers", "vocabulary_size": int(size)}:
             return Numbers(size)
         case {"name": "voices" | "events"}:
             from genai_cli.data.music_tokens import music_tokenizer_from_json
 
             return music_tokenizer_from_json(record)
+        case {"name": "smiles", "tokens": list()}:
+            from genai_cli.data.smiles_tokens import smiles_tokenizer_from_json
+
+            return smiles_tokenizer_from_json(record)
     raise ValueError(f"{record!r} is not the record of a tokenizer")
 
 

@@ -21,6 +21,7 @@ def write_samples(samples: Tensor, spec: Spec, folder: Path) -> Path:
 
     Images: 00000.png, ... and sheet.png. Points: samples.csv and sheet.png. Text: 00000.txt, ..., samples.txt (all of
     them) and sheet.txt (the first). Music: 00000.mid, ..., the first 16 also as 00000.wav, ..., and sheet.png.
+    Molecules: samples.smi, a SMILES a line, and sheet.png, or sheet.txt without RDKit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     match spec.modality:
@@ -34,6 +35,8 @@ def write_samples(samples: Tensor, spec: Spec, folder: Path) -> Path:
                 write_file(folder / f"{i:05d}.mid", midi_bytes(score))
                 if i < MOST_SOUNDS:
                     write_file(folder / f"{i:05d}.wav", wav_bytes(synthesise(score)))
+        case "molecules":
+            write_file(folder / "samples.smi", "".join(f"{line}\n" for line in tokens_to_texts(samples, spec)).encode())
         case "text":
             texts = tokens_to_texts(samples, spec)
             for i, text in enumerate(texts):

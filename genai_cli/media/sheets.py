@@ -12,10 +12,12 @@ from genai_cli.media.midi import Score
 from genai_cli.media.plots import plot_points
 from genai_cli.media.rolls import roll_sheet
 from genai_cli.media.sounds import SAMPLE_RATE, synthesise
+from genai_cli.media.structures import HINT, structure_sheet
 
 MOST_IMAGES = 256
 MOST_TEXTS = 32
 MOST_ROLLS = 8
+MOST_STRUCTURES = 36
 PADDING = 2  # pixels around and between images
 LEGIBLE_WIDTH = 768  # pixels, to which a sheet of small images is enlarged by a whole factor
 
@@ -23,8 +25,8 @@ LEGIBLE_WIDTH = 768  # pixels, to which a sheet of small images is enlarged by a
 def sheet(samples: Tensor, spec: Spec) -> Tensor | str:
     """A picture, (3, H, W) uint8, or for tokens a text, of `samples` (B, *spec.shape).
 
-    Shows the first 256 images, the first 8 pieces of music, the first 32 texts, all points (of more than two
-    dimensions, the first two).
+    Shows the first 256 images, the first 8 pieces of music, the first 32 texts, the first 36 molecules, all
+    points (of more than two dimensions, the first two).
     """
     match spec.modality:
         case "image":
@@ -35,6 +37,10 @@ def sheet(samples: Tensor, spec: Spec) -> Tensor | str:
             return roll_sheet(tokens_to_scores(samples[:MOST_ROLLS], spec))
         case "text":
             return join_texts(tokens_to_texts(samples[:MOST_TEXTS], spec))
+        case "molecules":
+            molecules = tokens_to_texts(samples[:MOST_STRUCTURES], spec)
+            drawn = structure_sheet(molecules)
+            return f"({HINT})\n" + "\n".join(molecules) + "\n" if drawn is None else drawn
     raise ValueError(f"no sheet for the modality {spec.modality!r}")
 
 

@@ -86,6 +86,13 @@ class GenerativeModel(nn.Module, ABC):
         """Examples (B, *spec.shape) to their codes (B, latent_dim); the mean, where codes are random."""
         raise NotImplementedError(f"{type(self).__name__} has no encoder")
 
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of a Gaussian q(z | x), (B, latent_dim) each, where codes are random.
+
+        The doctor measures by it what codes say of the data.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no posterior")
+
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         """The players: a partition of the parameters, each group with an optimizer of its own."""
         return {"model": self.parameters()}

@@ -28,7 +28,7 @@ class DCGAN(GenerativeModel):
     """
 
     modalities = ("image",)
-    tiny = {"latent_dim": 4, "width": 4}
+    tiny = {"latent_dim": 4, "width": 6}
 
     def __init__(
         self,

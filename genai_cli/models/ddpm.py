@@ -3,6 +3,7 @@
 `genai train model=ddpm dataset=mnist`, then `genai sample run=latest solver=dpmpp_2m steps=20`.
 """
 
+import functools
 import math
 from typing import Literal
 
@@ -14,13 +15,15 @@ from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.denoiser import Denoiser
 from genai_cli.nn.random import RowRandom
 from genai_cli.rules import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Probability
+from genai_cli.samplers.bound import bits_per_dim
+from genai_cli.samplers.editing import draw
 from genai_cli.samplers.guidance import conditioned
 from genai_cli.samplers.likelihood import negative_log_likelihood
 from genai_cli.samplers.predictions import min_snr_weight, prediction_target, prediction_to_x0
 from genai_cli.samplers.schedules import SCHEDULES, karras_sigmas, sigma_of_alpha_bar, spaced_timesteps
-from genai_cli.samplers.solvers import solve
 
 EVALUATED_TIMESTEPS = 4  # of each held-out example
+BIN_WIDTH = 2 / 255  # of 256 colours on [-1, 1]
 
 
 class DDPM(GenerativeModel):
@@ -87,7 +90,7 @@ class DDPM(GenerativeModel):
         return (weight * error).mean(), {"unweighted": error.mean()}
 
     def evaluate(self, batch: Batch) -> Metrics:
-        """The unweighted loss at timesteps spread evenly over each example's own T; the likelihood of points."""
+        """The unweighted loss at timesteps spread evenly over each example's own T; the bound or likelihood."""
         offset = batch.random.uniform()  # (B,)
         error = torch.zeros_like(offset)
         for stratum in range(EVALUATED_TIMESTEPS):
@@ -109,8 +112,13 @@ class DDPM(GenerativeModel):
         label: NonNegativeInt | None = None,
         guidance: NonNegativeFloat | None = None,
         guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None,
+        given: Tensor | None = None,
+        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
+        strength: Probability | None = None,
+        resample: PositiveInt | None = None,
     ) -> Tensor:
-        """`solver` and `steps` are by default the model's own; the solvers' and guidance's options in samplers/.
+        """`solver` and `steps` are by default the model's own; the other options are those of samplers/solvers.py,
+        guidance.py and editing.py (`given` and what follows).
 
         `spacing=uniform` visits the timesteps in even strides, `karras` noise levels between them, too.
         """
@@ -119,8 +127,10 @@ class DDPM(GenerativeModel):
             label=label, guidance=guidance, guidance_interval=guidance_interval,
         )  # fmt: skip
         sigmas = self._sigmas(steps or self.sampling_steps, spacing)
-        x = sigmas[0] * random.normal(*self.spec.shape)
-        return solve(solver or self.solver, denoise, x, sigmas, random=random, eta=eta, churn=churn)
+        return draw(
+            solver, self.solver, denoise, sigmas, random, self.spec.shape, eta=eta, churn=churn,
+            given=given, keep=keep, strength=strength, resample=resample,
+        )  # fmt: skip
 
     def denoise(self, x: Tensor, sigma: float, label: Tensor | None = None) -> Tensor:
         """The estimate of x_0 from x = x_0 + sigma eps, the samplers' contract; x_t is alpha_t x."""
@@ -129,11 +139,24 @@ class DDPM(GenerativeModel):
         prediction = self._predict(alpha * x, t, label)
         return prediction_to_x0(self.objective, prediction, alpha * x, alpha, alpha * sigma)
 
+    def _estimate(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        """As `denoise`, at a timestep of each row (B,), within the range of images."""
+        alpha, sigma = self._rates(t)
+        prediction = self._predict(alpha * x, t, label)
+        return prediction_to_x0(self.objective, prediction, alpha * x, alpha, sigma).clamp(*self.spec.value_range)
+
+    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t of timesteps (B,), to be multiplied with (B, *shape)."""
+        shape = (-1,) + (1,) * len(self.spec.shape)
+        return self.alpha[t].view(shape), self.sigma[t].view(shape)
+
     def _likelihood(self, batch: Batch) -> Metrics:
-        """`nll` in nats of points, by the probability flow; of images it would take minutes a thousand."""
-        if self.spec.modality == "image":
-            return {}
+        """`nll` in nats of points, by the probability flow; of images the bound, in `bits_per_dim` of 8-bit colours."""
         label = self.network.label_of(batch)
+        if self.spec.modality == "image":
+            estimate = functools.partial(self._estimate, label=label)
+            x0 = batch["image"]
+            return {"bits_per_dim": bits_per_dim(estimate, x0, batch.random, self.levels, bin_width=BIN_WIDTH)}
         return negative_log_likelihood(
             lambda x, sigma: self.denoise(x, sigma, label), batch[self.spec.key], batch.random,
             sigma_min=self.levels[1].item(), sigma_max=min(80.0, self.levels[-1].item()),
@@ -144,8 +167,7 @@ class DDPM(GenerativeModel):
         x0 = batch[self.spec.key]
         eps = batch.random.normal(*self.spec.shape)
         label = self.network.label_of(batch)
-        shape = (-1,) + (1,) * len(self.spec.shape)
-        alpha, sigma = self.alpha[t].view(shape), self.sigma[t].view(shape)
+        alpha, sigma = self._rates(t)
         predicted = self._predict(alpha * x0 + sigma * eps, t, label)
         target = prediction_target(self.objective, x0, eps, alpha, sigma)
         return (predicted - target).square().flatten(1).mean(1)

@@ -21,10 +21,10 @@ from genai_cli.rules import (
     PositiveInt,
     Probability,
 )
+from genai_cli.samplers.editing import draw
 from genai_cli.samplers.guidance import conditioned
 from genai_cli.samplers.likelihood import negative_log_likelihood
 from genai_cli.samplers.schedules import karras_sigmas
-from genai_cli.samplers.solvers import solve
 
 EVALUATED_LEVELS = 4  # of each held-out example
 
@@ -107,6 +107,10 @@ class EDM(GenerativeModel):
         label: NonNegativeInt | None = None,
         guidance: NonNegativeFloat | None = None,
         guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None,
+        given: Tensor | None = None,
+        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
+        strength: Probability | None = None,
+        resample: PositiveInt | None = None,
     ) -> Tensor:
         """Noise levels even in sigma^(1 / rho). `solver` and `steps` are by default the model's own."""
         denoise = conditioned(
@@ -114,8 +118,10 @@ class EDM(GenerativeModel):
             label=label, guidance=guidance, guidance_interval=guidance_interval,
         )  # fmt: skip
         sigmas = karras_sigmas(steps or self.sampling_steps, self.sigma_min, self.sigma_max, rho=rho)
-        x = sigmas[0] * random.normal(*self.spec.shape)
-        return solve(solver or self.solver, denoise, x, sigmas, random=random, eta=eta, churn=churn)
+        return draw(
+            solver, self.solver, denoise, sigmas, random, self.spec.shape, eta=eta, churn=churn,
+            given=given, keep=keep, strength=strength, resample=resample,
+        )  # fmt: skip
 
     def denoise(self, x: Tensor, sigma: float, label: Tensor | None = None) -> Tensor:
         """D(x; sigma), the samplers' contract (Eq. 7)."""

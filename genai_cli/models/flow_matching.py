@@ -15,10 +15,10 @@ from genai_cli.nn.denoiser import Denoiser
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranks import has_many_ranks
 from genai_cli.rules import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Probability
+from genai_cli.samplers.editing import draw
 from genai_cli.samplers.guidance import conditioned
 from genai_cli.samplers.likelihood import negative_log_likelihood
 from genai_cli.samplers.schedules import flow_sigmas, karras_sigmas
-from genai_cli.samplers.solvers import solve
 
 EVALUATED_TIMES = 4  # of each held-out example
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # where samplers start (t = 0.988, all but noise) and where `karras` ends
@@ -103,6 +103,10 @@ class FlowMatching(GenerativeModel):
         label: NonNegativeInt | None = None,
         guidance: NonNegativeFloat | None = None,
         guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None,
+        given: Tensor | None = None,
+        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
+        strength: Probability | None = None,
+        resample: PositiveInt | None = None,
     ) -> Tensor:
         """`solver` and `steps` are by default the model's own; `spacing=uniform` has steps of equal time."""
         denoise = conditioned(
@@ -111,8 +115,10 @@ class FlowMatching(GenerativeModel):
         )  # fmt: skip
         steps = steps or self.sampling_steps
         sigmas = flow_sigmas(steps, SIGMA_MAX) if spacing == "uniform" else karras_sigmas(steps, SIGMA_MIN, SIGMA_MAX)
-        x = sigmas[0] * random.normal(*self.spec.shape)
-        return solve(solver or self.solver, denoise, x, sigmas, random=random, eta=eta, churn=churn)
+        return draw(
+            solver, self.solver, denoise, sigmas, random, self.spec.shape, eta=eta, churn=churn,
+            given=given, keep=keep, strength=strength, resample=resample,
+        )  # fmt: skip
 
     def denoise(self, x: Tensor, sigma: float, label: Tensor | None = None) -> Tensor:
         """The estimate of x_0 from x = x_0 + sigma eps, the samplers' contract: x_t is (1 - t) x, sigma t / (1 - t)."""

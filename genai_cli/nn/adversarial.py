@@ -29,12 +29,6 @@ def minimax(fake_logits: Tensor) -> Tensor:
     return -F.softplus(fake_logits).mean()
 
 
-GENERATOR_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
-    "nonsaturating": nonsaturating,
-    "minimax": minimax,
-}
-
-
 def least_squares_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """1/2 E (D(x) - 1)^2 + 1/2 E D(G(z))^2: Eq. 9 of Mao et al. 2017 (arXiv:1611.04076), labels 0 and 1."""
     return 0.5 * (real_logits - 1).square().mean() + 0.5 * fake_logits.square().mean()

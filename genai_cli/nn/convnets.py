@@ -11,30 +11,39 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from genai_cli.data.base import Spec
+from genai_cli.nn.conditional import ConditionalBatchNorm
 from genai_cli.nn.conv import doubling, halving
 from genai_cli.nn.norm import BatchNorm
 from genai_cli.nn.ranges import tanh_to_range
 
 
 class Generator(nn.Module):
-    """z (latent_dim) to channels[0] maps of base x base, then doubled in side by each stage (Figure 1)."""
+    """z (latent_dim) to channels[0] maps of base x base, then doubled in side by each stage (Figure 1).
 
-    def __init__(self, spec: Spec, latent_dim: int, base: int, channels: list[int]):
+    `norm` may make layers that know of classes (`ConditionalBatchNorm`): `forward` then takes the label of each row.
+    """
+
+    def __init__(
+        self, spec: Spec, latent_dim: int, base: int, channels: list[int],
+        norm: Callable[[int], nn.Module] = BatchNorm,
+    ):  # fmt: skip
         super().__init__()
         self.value_range = spec.value_range
         self.project = nn.Sequential(
             nn.Linear(latent_dim, base * base * channels[0], bias=False),
             nn.Unflatten(1, (base, base, channels[0])),
         )
-        stages: list[nn.Module] = [BatchNorm(channels[0]), nn.ReLU()]
+        stages: list[nn.Module] = [norm(channels[0]), nn.ReLU()]
         for inputs, outputs in pairwise(channels):
-            stages += [doubling(inputs, outputs, bias=False), BatchNorm(outputs), nn.ReLU()]
+            stages += [doubling(inputs, outputs, bias=False), norm(outputs), nn.ReLU()]
         self.stages = nn.Sequential(*stages, doubling(channels[-1], spec.shape[0]))
 
-    def forward(self, latent: Tensor) -> Tensor:
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """(B, latent_dim) to (B, C, H, W)."""
         maps = self.project(latent).permute(0, 3, 1, 2)  # channels-last: 1.15x as fast
-        return tanh_to_range(self.stages(maps), self.value_range)
+        for stage in self.stages:
+            maps = stage(maps, label) if isinstance(stage, ConditionalBatchNorm) else stage(maps)
+        return tanh_to_range(maps, self.value_range)
 
 
 def build_discriminator(

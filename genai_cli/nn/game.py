@@ -18,7 +18,7 @@ from genai_cli.nn.random import RowRandom
 from genai_cli.nn.regularizers import Judge, LeCam, consistency, gradient_penalty, zero_centred_penalty
 
 # The weight of each regulariser in the paper that it comes from. R1's gamma of 10 is for images of 256 x 256 pixels
-# in batches of 64; by the rule of Karras et al. 2020 (arXiv:2006.06676, Section 4), gamma = 0.0002 N / M for N pixels
+# in batches of 64; by the rule of Karras et al. 2020 (arXiv:2006.06676), gamma = 0.0002 N / M for N pixels
 # and batches of M, those of MNIST would want far less: 1 is between.
 WEIGHTS = {"gp": 10.0, "r1": 1.0, "r2": 1.0, "r1r2": 1.0, "lecam": 0.1, "consistency": 10.0}
 SECOND_DERIVATIVE = ("gp", "r1", "r2", "r1r2")  # of D: no BatchNorm, no FastLinear

@@ -50,7 +50,7 @@ def consistency(judge: Judge, x: Tensor, logits: Tensor, change: Callable[[Tenso
 class LeCam(nn.Module):
     """Holds the logits of data near what those of fakes were of late, and the reverse (Tseng et al. 2021).
 
-    arXiv:2104.03310, Eq. 4: E (D(x) - alpha_F)^2 + E (D(G(z)) - alpha_R)^2 with moving averages alpha of D on data and
+    arXiv:2104.03310, R_LC: E (D(x) - alpha_F)^2 + E (D(G(z)) - alpha_R)^2 with moving averages alpha of D on data and
     on fakes, over all ranks.
     """
 

@@ -17,6 +17,7 @@ from genai_cli.config import Config, DeviceConfig, LoggerConfig, OptimizerConfig
 from genai_cli.configure import configure
 from genai_cli.data.base import Batch, Spec, TensorSplit
 from genai_cli.data.music_tokens import VoiceTokenizer
+from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.tokenizers import CharTokenizer
 from genai_cli.engine.checkpoint import read
 from genai_cli.engine.distributed import World
@@ -35,6 +36,7 @@ from tests.models.ranks import run_on_two_ranks
 CPU = torch.device("cpu")
 NUM_EXAMPLES, BATCH_SIZE = 20, 8  # an epoch ends inside the third step
 CHARACTERS = "abcdefghij\n"
+MOLECULES = SmilesTokenizer(["(", ")", "1", "=", "C", "N", "O"])
 MUSIC = VoiceTokenizer([[60, 63], [50, 52]], steps_per_quarter=2)
 
 SPECS = {
@@ -44,6 +46,9 @@ SPECS = {
     "text": Spec(
         "text", (12,),
         tokenizer=CharTokenizer("".join(sorted(CHARACTERS))).to_json(), vocabulary_size=len(CHARACTERS),
+    ),
+    "molecules": Spec(
+        "molecules", (12,), tokenizer=MOLECULES.to_json(), vocabulary_size=MOLECULES.vocabulary_size
     ),
     "music": Spec("music", (12,), tokenizer=MUSIC.to_json(), vocabulary_size=MUSIC.vocabulary_size),
 }  # fmt: skip
