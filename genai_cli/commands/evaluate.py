@@ -4,6 +4,7 @@ What the numbers mean is in docs/METRICS.md, how they are kept in `metrics/recor
 """
 
 import inspect
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -122,7 +123,7 @@ def _measure(
     )  # fmt: skip
     notes += _left_out(of_samples, images)
     found = measure_images(images, extractor, of_samples, protocol, classifier=classifier, seed=seed)
-    yield from _shown(found, unit="metrics")
+    yield from _shown(found)
 
 
 def _draw(config: EvaluateConfig, trained: TrainedRun, device: torch.device) -> Tensor:
@@ -202,12 +203,15 @@ def _left_out(groups: Iterable[str], images: Images) -> list[str]:
     return [f"{group}: {reasons[group]}" for group in groups if reasons.get(group)]
 
 
-def _shown(metrics: Iterable[Metric], *, unit: str) -> Iterator[Metric]:
+def _shown(metrics: Iterable[Metric]) -> Iterator[Metric]:
     """Each metric as it comes, its name on the terminal."""
-    for number, metric in enumerate(metrics, 1):
-        print(f"\r{unit}: {number} measured ({metric.name})".ljust(60), end="", flush=True)
+    progress = sys.stderr.isatty()
+    for metric in metrics:
+        if progress:
+            print(f"\r{metric.name}: measured".ljust(60), end="", file=sys.stderr, flush=True)
         yield metric
-    print("\r".ljust(61), end="\r", flush=True)
+    if progress:
+        print("\r".ljust(61), end="\r", file=sys.stderr, flush=True)
 
 
 def _conclude(metrics: list[Metric], notes: list[str], about: dict[str, Any], out: Path) -> None:
@@ -242,7 +246,7 @@ def _evaluate_folders(config: EvaluateConfig) -> ExitCode:
     extractor = _extractor(config, tuple(real.shape[1:]), None, choose_device(config.device))
     described = {**protocol, "image_size": config.image_size, "channels": config.channels}
     found = measure_images(images, extractor, groups, described, classifier=None, seed=seed)
-    metrics = list(_shown(found, unit="metrics"))
+    metrics = list(_shown(found))
     about = {
         "run": None, "model": None, "dataset": None, "step": None, "weights": None, "real": str(config.real),
         "fake": str(config.fake), **protocol, "num_examples": len(real),

@@ -5,14 +5,13 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-LEVELS = 256  # of an 8-bit pixel
-
 # What the keys of `evaluate` mean where a model does not say so itself (`GenerativeModel.figures`).
 FIGURES = {
     "nll": "nats, exact -log p(x)",
     "bits_per_dim": "bits per dimension, exact -log p(x)",
     "negative_elbo": "nats, upper bound on -log p(x)",
     "negative_bound": "nats, upper bound on -log p(x)",
+    "bound": "nats, upper bound on -log p(x)",
     "reconstruction": "nats, a part of the bound",
     "kl": "nats, a part of the bound",
     "squared_error": "squared error, of the reconstruction",
@@ -38,13 +37,15 @@ class Meaning:
         return self.bound is not None
 
 
-def read_meaning(key: str, words: str | None) -> Meaning:
-    """From a model's own `words` on its figure `key`, else from the common meaning of the key.
+def read_meaning(key: str, words: str | None, *, is_tokens: bool = False) -> Meaning:
+    """From a model's own `words` on its figure `key`, else from the common meaning of the key; of text, per token.
 
     Words begin with the unit, up to the first comma. "upper bound" or "exact" make it a likelihood; "density of
     dequantised data" makes it one per unit of the data as they are fed, so that bits per dimension can be told.
     """
-    words = words or FIGURES.get(re.sub(r"_iw_bound_\d+$", "_bound", key), "")
+    if not words:
+        words = FIGURES.get(re.sub(r"_iw_bound_\d+$", "_bound", key), "")
+        words = words.replace("nats,", "nats per token,") if is_tokens else words
     unit, _, rest = words.partition(",")
     bound: Literal["exact", "upper bound"] | None = None
     if "upper bound" in rest:
@@ -55,14 +56,14 @@ def read_meaning(key: str, words: str | None) -> Meaning:
     return Meaning(unit.strip() or "as the model has it", bound, better, "density of dequantised data" in rest)
 
 
-def bits_per_dim(nats: float, num_dims: int, *, value_range: tuple[float, float]) -> float:
-    """Of a density over 8-bit data to which uniform noise of one level's width was added (Theis et al. 2016, Eq. 13).
+def bits_per_dim(nats: float, num_dims: int, *, value_range: tuple[float, float], levels: int = 256) -> float:
+    """Of a density over data of evenly spaced levels with a level's width of uniform noise (Theis et al. 2016, Eq. 13).
 
-    P(x) = integral of p over the bin of x, of width w = (high - low) / 255 in each dimension, so by Jensen
+    P(x) = integral of p over the bin of x, of width w = (high - low) / (levels - 1) in each dimension, so by Jensen
     -log P(x) <= E_u[-log p(x + u)] - D log w: the Jacobian of the scaling from levels to the range. In bits, over D.
     """
     low, high = value_range
-    width = (high - low) / (LEVELS - 1)
+    width = (high - low) / (levels - 1)
     return (nats / num_dims - math.log(width)) / math.log(2)
 
 

@@ -64,6 +64,8 @@ def test_words_of_a_figure_are_taken_apart():
     flow = read_meaning("nll", "nats, upper bound on -log P(x), density of dequantised data")
     assert flow.bound == "upper bound" and flow.is_dequantised_density
     assert read_meaning("kl", None).better == "none"
+    assert read_meaning("bound", None, is_tokens=True).unit == "nats per token"
+    assert read_meaning("negative_iw_bound_5000", None).bound == "upper bound"
     unknown = read_meaning("wobble", None)
     assert unknown.bound is None and unknown.better == "none" and not unknown.is_likelihood
 
