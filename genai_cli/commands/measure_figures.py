@@ -14,7 +14,14 @@ from genai_cli.data.windows import SlidingWindows, TokenWindows
 from genai_cli.engine.figures import first_batch, held_out_rows
 from genai_cli.engine.progress import Progress
 from genai_cli.metrics.bootstrap import REPLICATES, mean_interval
-from genai_cli.metrics.likelihood import Meaning, bits_per_dim, bound_contradictions, nats_to_bits, read_meaning
+from genai_cli.metrics.likelihood import (
+    Meaning,
+    bits_per_dim,
+    bound_contradictions,
+    loose_bounds,
+    nats_to_bits,
+    read_meaning,
+)
 from genai_cli.metrics.record import Metric
 from genai_cli.models.base import GenerativeModel
 from genai_cli.runs import TrainedRun
@@ -42,7 +49,10 @@ def measure_figures(
     values = {key: metric.value for key, metric in metrics.items()}
     widths = {key: metric.interval[1] - metric.interval[0] for key, metric in metrics.items()}
     contradictions = bound_contradictions(values, meanings, widths)
+    loose = loose_bounds(values, meanings)
     for key, metric in metrics.items():
+        if key in loose:
+            metric = metric.doubted(loose[key])
         for sentence in contradictions:
             if sentence.startswith(f"{key}:"):
                 metric = metric.doubted(sentence)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,7 @@ FIGURES = {
     "real_probability": "probability, that the discriminator gives to data",
     "fake_probability": "probability, that the discriminator gives to samples",
 }
+LOOSE, LOOSE_LEAST = 0.02, 0.5  # of the best value known; and in nats
 # Parts of a sum whose balance is free, and verdicts of an opponent.
 HAS_NO_BETTER = ("reconstruction", "kl", "real_probability", "fake_probability")
 
@@ -54,6 +56,19 @@ def read_meaning(key: str, words: str | None, *, is_tokens: bool = False) -> Mea
         bound = "exact"
     better: Literal["lower", "none"] = "lower" if words and key not in HAS_NO_BETTER else "none"
     return Meaning(unit.strip() or "as the model has it", bound, better, "density of dequantised data" in rest)
+
+
+def loose_bounds(values: Mapping[str, float], meanings: Mapping[str, Meaning]) -> dict[str, str]:
+    """A reason not to quote each upper bound that a better one, or the exact value, shows to be 2 %, and half a nat, too high."""
+    likelihoods = [key for key, meaning in meanings.items() if meaning.is_likelihood]
+    reasons = {}
+    for key in likelihoods:
+        unit = meanings[key].unit
+        best = min((other for other in likelihoods if meanings[other].unit == unit), key=lambda other: values[other])
+        gap = values[key] - values[best]
+        if meanings[key].bound == "upper bound" and gap > max(LOOSE_LEAST, LOOSE * abs(values[best])):
+            reasons[key] = f"the bound is loose: {best} is {gap:.4g} {unit} lower; quote that one"
+    return reasons
 
 
 def bits_per_dim(nats: float, num_dims: int, *, value_range: tuple[float, float], levels: int = 256) -> float:
