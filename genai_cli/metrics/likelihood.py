@@ -59,7 +59,7 @@ def read_meaning(key: str, words: str | None, *, is_tokens: bool = False) -> Mea
 
 
 def loose_bounds(values: Mapping[str, float], meanings: Mapping[str, Meaning]) -> dict[str, str]:
-    """A reason not to quote each upper bound that a better one, or the exact value, shows to be 2 %, and half a nat, too high."""
+    """A reason not to quote each upper bound that another value shows to be 2 %, and half a nat, too high."""
     likelihoods = [key for key, meaning in meanings.items() if meaning.is_likelihood]
     reasons = {}
     for key in likelihoods:
