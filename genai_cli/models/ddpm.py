@@ -37,6 +37,7 @@ class DDPM(GenerativeModel):
     """
 
     modalities = ("image", "points")
+    figures = {"bits_per_dim": "bits per dimension, upper bound on -log p(x)"}
     monitor = "loss"
     tiny = {"width": 8, "num_timesteps": 8, "sampling_steps": 4}
     rules = {
