@@ -18,6 +18,8 @@ COMMANDS = {
     "train": "train a model on a data set, or go on with a run: model=NAME dataset=NAME, or run=DIR",
     "sample": "new examples from a trained run: run=DIR or run=latest",
     "evaluate": "figures of a trained run on held-out data: run=DIR or run=latest",
+    "doctor": "what ails a run, with evidence, and what to change: run=DIR or run=latest",
+    "report": "one HTML page about a run, with all that is known of it: run=DIR or run=latest",
     "list": "what there is: models, datasets, optimizers, experiments",
 }
 HELP = """\
@@ -28,6 +30,8 @@ genai: train, sample and judge any family of generative model, on any kind of da
   genai train -m model=gan,vae dataset=mnist        a sweep: one job for each combination
   genai sample run=latest num_samples=64 seed=0
   genai evaluate run=latest
+  genai doctor run=latest
+  genai report run=latest
   genai list models
 
 Commands (genai COMMAND --help says more)

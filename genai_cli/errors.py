@@ -14,7 +14,7 @@ STORAGE_ERRORS = {
 
 
 class ExitCode(IntEnum):
-    """What the shell learns from `genai`. Codes 2 to 9 come with one sentence a problem, never with a traceback."""
+    """What the shell learns from `genai`. Codes 2 to 10 come with one sentence a problem, never with a traceback."""
 
     DONE = 0
     BUG = 1  # ours: shown with its traceback
@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
     RUN_IN_USE = 7  # another process trains in this run directory
     SWEEP_FAILED = 8  # at least one job of a sweep failed; its table says which and why
     RANK_LOST = 9  # of several processes that train together, another one ended
+    UNHEALTHY = 10  # the doctor found what it was told to stop at; saved
     INTERRUPTED = 130  # Ctrl-C
     TERMINATED = 143  # SIGTERM, after saving
 
@@ -50,6 +51,12 @@ class Diverged(GenaiError):
     """A loss, a gradient or a weight was NaN or infinite, and the policy was to stop."""
 
     exit_code = ExitCode.DIVERGED
+
+
+class Unhealthy(GenaiError):
+    """The doctor found something whose policy is to stop, or could not roll back any more."""
+
+    exit_code = ExitCode.UNHEALTHY
 
 
 class StorageError(GenaiError):

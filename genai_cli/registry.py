@@ -24,6 +24,8 @@ GROUPS = {  # the folders of conf/ that a command composes: what `group=NAME` ca
     "train": ("model", "dataset", "optimizer", "device", "logger", "experiment"),
     "sample": ("device",),
     "evaluate": ("device",),
+    "doctor": ("device",),
+    "report": ("device",),
 }
 REQUIRED = object()  # the default of a parameter that has none
 COMPUTED = object()  # a default that is no literal

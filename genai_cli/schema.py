@@ -14,7 +14,17 @@ from typing import Any
 from genai_cli import registry
 from genai_cli.annotations import show
 from genai_cli.checks import Check
-from genai_cli.config import Config, ConfigError, DeviceConfig, EvaluateConfig, RunConfig, SampleConfig, TrainConfig
+from genai_cli.config import (
+    Config,
+    ConfigError,
+    DeviceConfig,
+    EvaluateConfig,
+    ExamineConfig,
+    ReportConfig,
+    RunConfig,
+    SampleConfig,
+    TrainConfig,
+)
 from genai_cli.locate import read_config
 from genai_cli.registry import DATASET, MODEL
 from genai_cli.suggest import advice
@@ -28,12 +38,13 @@ MAY_CHANGE = (
     "train.save_every",
     "train.evaluate_every",
     "train.evaluate_examples",
+    "train.score_samples",
     "train.num_samples",
     "train.keep",
     "train.nonfinite",
     "train.nonfinite_limit",
 )
-MAY_CHANGE_GROUPS = ("device.", "logger.")
+MAY_CHANGE_GROUPS = ("device.", "logger.", "doctor.")
 
 
 def check_train(values: Mapping[str, Any], **circumstances: Any) -> Config:
@@ -140,9 +151,36 @@ def _check_for_run(
         options = definition.sample_options if command == "sample" else definition.evaluate_options
         owner = f"genai {command} or of model={model['name']}"
         known["options"] = check.options(options, others, "", owner, also=fields, fill=False)
+    if kind is EvaluateConfig:
+        _check_folders(check, known)
     _refuse_training_keys(check, known, f"genai {command}")
     check.raise_problems()
     return kind(**known)
+
+
+def _check_folders(check: Check, known: Mapping[str, Any]) -> None:
+    """`real` and `fake` come together, and in place of a run."""
+    folders = {key: known[key] for key in ("real", "fake") if known.get(key) is not None}
+    if folders and known.get("run") is not None:
+        check.problem(f"run={known['run']} and {' and '.join(folders)}: evaluate a run, or two folders, not both")
+    if len(folders) == 1:
+        (missing,) = {"real", "fake"} - folders.keys()
+        check.problem(f"{missing} is required: a folder of images, as {' '.join(folders)} has one")
+    for key, folder in folders.items():
+        if not Path(folder).expanduser().is_dir():
+            check.problem(f"{key}={folder} is not a folder: give one that holds images")
+
+
+RUN_COMMANDS = {"doctor": ExamineConfig, "report": ReportConfig}  # that work on a run and have no keys but their own
+
+
+def check_run_command(command: str, values: Mapping[str, Any]) -> ExamineConfig | ReportConfig:
+    """The checked configuration of a command of `RUN_COMMANDS`."""
+    check = Check()
+    known = check.record(RUN_COMMANDS[command], values)
+    _refuse_training_keys(check, known, f"genai {command}")
+    check.raise_problems()
+    return RUN_COMMANDS[command](**known)
 
 
 def _refuse_training_keys(check: Check, known: Mapping[str, Any], command: str) -> None:

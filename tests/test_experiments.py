@@ -13,7 +13,12 @@ from genai_cli.errors import ConfigError
 from genai_cli.overrides import Overrides
 from genai_cli.registry import DATASET, MODEL
 
-REQUIRED = {"folder": ["dataset.path=photos"]}  # what a data set cannot guess
+REQUIRED = {  # what a data set cannot guess
+    "folder": ["dataset.path=photos"],
+    "midi": ["dataset.path=songs"],
+    "smiles": ["dataset.path=molecules.smi"],
+    "jsonl": ["dataset.path=pairs.jsonl"],
+}
 PAIRS = list(itertools.product(registry.presets("model"), registry.presets("dataset")))
 EXPERIMENTS = sorted(registry.presets("experiment"))
 COMMAND = re.compile(r"`genai (train [^`]+)`")

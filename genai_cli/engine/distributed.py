@@ -104,7 +104,8 @@ def join_world(device_type: str) -> World:
     if size == 1:
         return World()
     store, rank, size = next(dist.rendezvous("env://"))
-    dist.init_process_group("nccl" if device_type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
+    backend = "nccl" if device_type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.PrefixStore("collectives", store), rank=rank, world_size=size)
     return World(rank, size, store)
 
 
