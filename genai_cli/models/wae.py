@@ -90,7 +90,7 @@ class WAE(GenerativeModel):
         output = self.decoder(code).float()
         return output if self.spec.value_range is None else output.sigmoid()
 
-    def sample(self, random: RowRandom, *, latent: Literal["prior", "gaussian", "gmm"] = "prior") -> Tensor:
+    def sample(self, random: RowRandom, *, latent: Literal["prior", "gaussian", "gmm", "flow"] = "prior") -> Tensor:
         """Decoded draws from the prior, or from what is fitted to the training codes."""
         return self.decode(self.codes.draw(random, latent))
 
