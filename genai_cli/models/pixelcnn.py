@@ -37,8 +37,8 @@ class PixelCNN(GenerativeModel):
 
     Colours are predicted red, green, blue: features are divided into groups that know 0, 1 or 2 colours of their own
     pixel. Two additions to the paper, since depth is dear on a CPU: a learned position, and kernels whose taps are 1,
-    2, 4, ... apart in `dilations` layers, then 1 again. `attention` adds causal self-attention in the middle (Chen et al.
-    2017). `resolution` learns images averaged to that many pixels a side; the likelihood is then of these.
+    2, 4, ... apart in `dilations` layers, then 1 again. `attention` adds causal self-attention in the middle (Chen et
+    al. 2017). `resolution` learns images averaged to that many pixels a side; the likelihood is then of these.
     `conditional` learns p(x | label).
     """
 
