@@ -40,7 +40,7 @@ class Flow(GenerativeModel):
 
     modalities = ("image", "points")
     monitor = "nll"
-    tiny = {"width": 6, "depth": 1}
+    tiny = {"width": 4, "depth": 1, "levels": 1}
     rules = {
         "coupling == 'spline' or num_bins is None": "num_bins belongs to coupling=spline",
         "coupling == 'spline' or bound is None": "bound belongs to coupling=spline",
