@@ -36,7 +36,7 @@ class TorchRandom(RowRandom):
     """Numbers straight from torch's own generator."""
 
     def __init__(self, size: int):
-        self.size = size
+        self.index = range(size)
 
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(self.size, *shape)

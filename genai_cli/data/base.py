@@ -18,7 +18,7 @@ from genai_cli.nn.random import RowRandom
 SplitName = Literal["train", "validation", "test"]
 
 # The key under which a batch holds the data themselves, by modality.
-DATA_KEYS = {"image": "image", "points": "points", "text": "tokens"}
+DATA_KEYS = {"image": "image", "points": "points", "text": "tokens", "music": "tokens", "molecules": "tokens"}
 
 
 class DataError(GenaiError):
@@ -41,7 +41,7 @@ class Spec:
 
     @property
     def key(self) -> str:
-        """The batch key of the data: batch[spec.key] is (B, *shape); of text (B, T + 1), inputs and targets at once."""
+        """The batch key of the data: batch[spec.key] is (B, *shape); tokens (B, T + 1), inputs and targets at once."""
         return DATA_KEYS[self.modality]
 
     @property

@@ -30,3 +30,8 @@ def tanh_to_range(x: Tensor, value_range: Range | None) -> Tensor:
     if value_range == (-1.0, 1.0):
         return torch.tanh(x)
     return from_unit((torch.tanh(x) + 1) / 2, value_range)
+
+
+def clamp_to_range(x: Tensor, value_range: Range | None) -> Tensor:
+    """`x` with what lies outside of the range of the data moved to its border."""
+    return x if value_range is None else x.clamp(*value_range)
