@@ -60,6 +60,11 @@ class Flow(GenerativeModel):
     ):
         super().__init__(spec)
         self.latent_dim = math.prod(spec.shape)
+        if spec.value_range is not None:  # of levels; of points nll is exact
+            self.figures = {
+                "nll": "nats, upper bound on -log p(x)",
+                "bits_per_dim": "bits per dimension, upper bound",
+            }
         self.num_bins = (num_bins or 8) if coupling == "spline" else 0
         self.bound, self.width = bound or 4.0, width
         is_linear = mixing == "linear"

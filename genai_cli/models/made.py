@@ -35,6 +35,7 @@ class MADE(GenerativeModel):
 
     modalities = ("image", "points")
     monitor = "nll"
+    figures = {"bits_per_dim": "bits per dimension, exact"}
     tiny = {"width": 8, "depth": 2, "num_components": 2, "num_masks": 2}
 
     def __init__(

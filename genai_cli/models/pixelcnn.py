@@ -44,6 +44,7 @@ class PixelCNN(GenerativeModel):
 
     modalities = ("image",)
     monitor = "nll"
+    figures = {"nll": "nats, exact, of images as they are learned", "bits_per_dim": "bits per dimension, exact"}
     rules = {
         "kernel % 2 == 1": "kernel must be odd",
         "first_kernel % 2 == 1": "first_kernel must be odd",

@@ -29,6 +29,7 @@ class WaveNet(GenerativeModel):
 
     modalities = ("text", "music", "molecules")
     monitor = "nll"
+    figures = {"nll": "nats per token, exact -log p(x)"}
     tiny = {"width": 8, "depth": 2, "stacks": 1}
 
     def __init__(self, spec: Spec, *, width: PositiveInt = 64, depth: PositiveInt = 6, stacks: PositiveInt = 2):
