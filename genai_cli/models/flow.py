@@ -42,7 +42,7 @@ class Flow(GenerativeModel):
 
     modalities = ("image", "points")
     monitor = "nll"
-    tiny = {"width": 6, "depth": 1}
+    tiny = {"width": 4, "depth": 1, "levels": 1}
     rules = {
         "coupling == 'spline' or num_bins is None": "num_bins belongs to coupling=spline",
         "coupling == 'spline' or bound is None": "bound belongs to coupling=spline",
@@ -64,6 +64,11 @@ class Flow(GenerativeModel):
         if spec.value_range is not None:  # by dequantisation
             self.figures = {key: f"{unit}, upper bound on -log p(x)" for key, unit in UNITS.items()}
         self.latent_dim = math.prod(spec.shape)
+        if spec.value_range is not None:  # of levels; of points nll is exact
+            self.figures = {
+                "nll": "nats, upper bound on -log p(x)",
+                "bits_per_dim": "bits per dimension, upper bound",
+            }
         self.num_bins = (num_bins or 8) if coupling == "spline" else 0
         self.bound, self.width = bound or 4.0, width
         is_linear = mixing == "linear"
