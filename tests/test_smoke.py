@@ -14,6 +14,8 @@ DATASETS = {  # those in the package, with few examples held out
     "image": ["dataset=mnist", "dataset.validation=200"],
     "points": ["dataset=toy2d", "dataset.held_out=200"],
     "text": ["dataset=text", "dataset.validation=0.01"],
+    "molecules": ["dataset=qm9"],
+    "music": ["dataset=chorales", "dataset.size=20", "dataset.held_out=2"],
 }
 RUNS = [
     (preset, modality)

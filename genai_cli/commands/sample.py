@@ -18,6 +18,7 @@ from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.media.files import write_samples
+from genai_cli.nn.random import SampleRandom
 from genai_cli.runs import TrainedRun
 
 _SHOWN = 2000  # characters of a text sheet that the terminal repeats
@@ -30,6 +31,9 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
     options = _options(config, trained)
+    if config.stream:
+        _stream(config, trained, options, device)
+        return ExitCode.DONE
     progress = Progress(first=0, total=config.num_samples, unit="samples")
     try:
         samples = draw(
@@ -48,11 +52,32 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     return ExitCode.DONE
 
 
+def _stream(config: SampleConfig, trained: TrainedRun, options: dict[str, Any], device: torch.device) -> None:
+    """Print sample number 0 while it is drawn; no file is written."""
+    if trained.spec.modality not in ("text", "molecules") or config.num_samples != 1:
+        raise ConfigError("stream=true prints one text as it is drawn: give num_samples=1, and a run of a text model")
+    tokenizer = tokenizer_from_json(trained.spec.tokenizer or {})
+    drawn: list[int] = []
+    printed = ""
+    try:
+        for tokens in trained.model.stream(SampleRandom(config.seed, [0], device=device), **options):
+            drawn += [token for token in tokens.tolist() if token >= 0]
+            text = tokenizer.decode(torch.tensor(drawn, dtype=torch.int64)).rstrip("\ufffd")  # half a character waits
+            print(text[len(printed) :], end="", flush=True)
+            printed = text
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(f"model={trained.config.model['name']} cannot sample so: {error}") from error
+    print()
+
+
 def _options(config: SampleConfig, trained: TrainedRun) -> dict[str, Any]:
-    """The keyword arguments of the model's `sample`: as typed, a prompt as tokens, given images as pixels."""
+    """The keyword arguments of the model's `sample`: as typed, prompts as tokens, given images as pixels."""
     options = dict(config.options)
-    if isinstance(options.get("prompt"), str) and trained.spec.tokenizer is not None:
-        options["prompt"] = _encode(options["prompt"], trained.spec.tokenizer)
+    if trained.spec.tokenizer is not None:
+        if isinstance(options.get("prompt"), str):
+            options["prompt"] = _encode(options["prompt"], trained.spec.tokenizer)
+        if isinstance(options.get("prompts"), list):
+            options["prompts"] = [_encode(prompt, trained.spec.tokenizer) for prompt in options["prompts"]]
     if isinstance(options.get("given"), str):
         options["given"] = read_given(Path(options["given"]), trained.spec)
     if "keep" in options and "given" not in options:
@@ -91,14 +116,16 @@ def read_given(folder: Path, spec: Spec) -> Tensor:
 
 def _encode(prompt: str, tokenizer: Any) -> Tensor:
     try:
-        return tokenizer_from_json(tokenizer).encode(prompt)
+        return tokenizer_from_json(tokenizer).prompt(prompt)
     except ValueError as error:
         raise ConfigError(f"prompt={prompt!r}: {error}") from error
 
 
 def _name(config: SampleConfig, step: int) -> str:
     """A folder for these samples: the same request overwrites itself, another one does not."""
-    options = "".join(f"-{key}={value}" for key, value in sorted(config.options.items()) if key != "prompt")
+    options = "".join(
+        f"-{key}={value}" for key, value in sorted(config.options.items()) if key not in ("prompt", "prompts")
+    )
     return f"step-{step:08d}-seed-{config.seed}{options}".replace("/", "_")[:120]
 
 

@@ -18,7 +18,7 @@ from genai_cli.nn.random import RowRandom
 SplitName = Literal["train", "validation", "test"]
 
 # The key under which a batch holds the data themselves, by modality.
-DATA_KEYS = {"image": "image", "points": "points", "text": "tokens"}
+DATA_KEYS = {"image": "image", "points": "points", "text": "tokens", "music": "tokens", "molecules": "tokens"}
 
 
 class DataError(GenaiError):
@@ -37,10 +37,11 @@ class Spec:
     classes: tuple[str, ...] = ()  # names of the labels, where a batch has "label"
     tokenizer: Mapping[str, Any] | None = None  # JSON form (data/tokenizers.py), where the data are tokens
     vocabulary_size: int | None = None  # where the data are tokens
+    levels: int = 256  # evenly spaced values that a pixel of an image takes; 2: black and white
 
     @property
     def key(self) -> str:
-        """The batch key of the data: batch[spec.key] is (B, *shape); of text (B, T + 1), inputs and targets at once."""
+        """The batch key of the data: batch[spec.key] is (B, *shape); tokens (B, T + 1), inputs and targets at once."""
         return DATA_KEYS[self.modality]
 
     @property
@@ -78,6 +79,13 @@ class Split(ABC):
     @abstractmethod
     def fetch(self, positions: Tensor) -> dict[str, Tensor]:
         """The examples at `positions` ((B,) int64, CPU), ready for a model: in the spec's range, on its device."""
+
+    def augment(self, rows: dict[str, Tensor], random: RowRandom) -> dict[str, Tensor]:
+        """Fetched rows as a training step sees them, where they are drawn anew each time; by default as they are.
+
+        A function of the rows and of `random`, which in training is one of (seed, step, row).
+        """
+        return rows
 
     @abstractmethod
     def content_hash(self) -> str:

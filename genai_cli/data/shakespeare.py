@@ -27,7 +27,8 @@ class Shakespeare(Dataset):
 
     modality = "text"
     rules = {
-        "validation > 0 and test > 0 and validation + test < 1": "validation and test must be above 0, together below 1"
+        "tokenizer != 'bpe' or vocabulary > 256": "bpe needs a vocabulary above 256: every byte is a token",
+        "validation > 0 and test > 0 and validation + test < 1": "validation, test must be above 0, together below 1",
     }
 
     def __init__(
@@ -36,13 +37,20 @@ class Shakespeare(Dataset):
         root: str | None = None,
         download: bool = False,
         length: PositiveInt = 64,  # tokens that a prediction may look back on
-        tokenizer: Literal["char", "byte"] = "char",
+        tokenizer: Literal["char", "byte", "bpe"] = "char",
+        vocabulary: PositiveInt = 1024,  # tokens of bpe, 256 of them bytes
         validation: Fraction = 0.05,
         test: Fraction = 0.1,
     ):
         content = read_shakespeare(root, may_download=download)
         self.corpus = Corpus(
-            content, source="tinyshakespeare", tokenizer=tokenizer, length=length, validation=validation, test=test
+            content,
+            source="tinyshakespeare",
+            tokenizer=tokenizer,
+            length=length,
+            validation=validation,
+            test=test,
+            vocabulary=vocabulary,
         )
         self.spec = self.corpus.spec
 

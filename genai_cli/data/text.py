@@ -1,4 +1,4 @@
-"""Any text: a file or a folder of files, by character or byte; without a path, a sample that is in the package.
+"""Any text: a file or a folder of files, by character, byte or byte pairs; without a path, a sample in the package.
 
 `genai train model=gpt dataset=text dataset.path=novel.txt`. Files may be compressed (.gz, .xz). A folder is read in
 the order of its paths, its files joined by line feeds. The sample is the Book of Genesis (King James Version).
@@ -20,7 +20,8 @@ class Text(Dataset):
 
     modality = "text"
     rules = {
-        "validation > 0 and test > 0 and validation + test < 1": "validation and test must be above 0, together below 1"
+        "tokenizer != 'bpe' or vocabulary > 256": "bpe needs a vocabulary above 256: every byte is a token",
+        "validation > 0 and test > 0 and validation + test < 1": "validation, test must be above 0, together below 1",
     }
 
     def __init__(
@@ -28,14 +29,21 @@ class Text(Dataset):
         *,
         path: str | None = None,
         length: PositiveInt = 64,  # tokens that a prediction may look back on
-        tokenizer: Literal["char", "byte"] = "char",
+        tokenizer: Literal["char", "byte", "bpe"] = "char",
+        vocabulary: PositiveInt = 1024,  # tokens of bpe, 256 of them bytes
         validation: Fraction = 0.05,
         test: Fraction = 0.1,
     ):
         place = SAMPLE if path is None else Path(path).expanduser()
         content = b"\n".join(read_checked(file, tokenizer) for file in text_files(place))
         self.corpus = Corpus(
-            content, source=str(place), tokenizer=tokenizer, length=length, validation=validation, test=test
+            content,
+            source=str(place),
+            tokenizer=tokenizer,
+            length=length,
+            validation=validation,
+            test=test,
+            vocabulary=vocabulary,
         )
         self.spec = self.corpus.spec
 
@@ -58,6 +66,6 @@ def text_files(place: Path) -> list[Path]:
 def read_checked(path: Path, tokenizer: str) -> bytes:
     """A file's content; if characters will be wanted of it, its UTF-8 is checked here, where its name is known."""
     content = read_text(path)
-    if tokenizer == "char":
+    if tokenizer != "byte":
         decode_utf8(content, str(path))
     return content

@@ -1,4 +1,7 @@
-"""Text to tokens and back, exactly: by character or by byte. A tokenizer travels in the spec, as JSON."""
+"""Text to tokens and back, exactly: by character or by byte. A tokenizer travels in the spec, as JSON.
+
+Tokenizers of music are in music_tokens.py, of molecules in smiles_tokens.py; byte pairs in byte_pairs.py.
+"""
 
 import unicodedata
 from abc import ABC, abstractmethod
@@ -9,11 +12,54 @@ import numpy
 import torch
 from torch import Tensor
 
+from genai_cli.data.base import Spec
+
+
+class Grammar(ABC):
+    """Which tokens may come next in each of B sequences that are being drawn, so that what is drawn can be read."""
+
+    is_default = True  # whether it is used unless the user says otherwise
+
+    @abstractmethod
+    def advance(self, tokens: Tensor) -> None:
+        """Take note of the next token (B,) of each sequence, given or drawn."""
+
+    @abstractmethod
+    def allowed(self, remaining: int) -> Tensor:
+        """(B, V) bool: the tokens that may follow, where `remaining` more (this one included) fit."""
+
+    @abstractmethod
+    def select(self, rows: Tensor) -> None:
+        """Go on with the sequences `rows` (B',) in place of all, as a search over several of each does."""
+
+
+class FollowGrammar(Grammar):
+    """A grammar in which the last token alone decides."""
+
+    def __init__(self, may_follow: Tensor):
+        """`may_follow` (V, V) bool: row i says which tokens may follow token i."""
+        self.may_follow = may_follow
+        self.last: Tensor | None = None  # (B,)
+
+    def advance(self, tokens: Tensor) -> None:
+        self.last = tokens
+
+    def allowed(self, remaining: int) -> Tensor:
+        assert self.last is not None, "a sequence begins with the start token"
+        self.may_follow = self.may_follow.to(self.last.device)
+        return self.may_follow[self.last]
+
+    def select(self, rows: Tensor) -> None:
+        assert self.last is not None, "a sequence begins with the start token"
+        self.last = self.last[rows]
+
 
 class Tokenizer(ABC):
-    """`decode(encode(text)) == text`, for every text that `encode` accepts."""
+    """`decode(encode(text)) == text`, for every text (score, molecule) that `encode` accepts."""
 
     vocabulary_size: int
+    start: int = 0  # the token before the first of a sequence that has no prompt
+    end: int | None = None  # the token that closes a sequence, where sequences have an end
 
     @abstractmethod
     def encode(self, text: str) -> Tensor:
@@ -26,6 +72,14 @@ class Tokenizer(ABC):
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """What `tokenizer_from_json` rebuilds it from."""
+
+    def prompt(self, text: str) -> Tensor:
+        """(T,) int64: what `text`, as it is typed at the shell, begins a sequence with. Raises ValueError."""
+        return self.encode(text)
+
+    def grammar(self, rows: int) -> Grammar | None:
+        """A fresh grammar for `rows` sequences; None where any token may follow any other."""
+        return None
 
     def _check_range(self, tokens: Tensor) -> None:
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocabulary_size:
@@ -42,6 +96,7 @@ class CharTokenizer(Tokenizer):
         self.characters = characters
         self.vocabulary_size = len(characters)
         self._points = _code_points(characters)
+        self.start = max(0, characters.find("\n"))  # windows of a text begin anywhere: a line break comes nearest
 
     @classmethod
     def of_text(cls, text: str) -> "CharTokenizer":
@@ -70,6 +125,7 @@ class ByteTokenizer(Tokenizer):
     """One token a byte of the text's UTF-8 form: 256 tokens for every language."""
 
     vocabulary_size = 256
+    start = ord("\n")
 
     def encode(self, text: str) -> Tensor:
         try:
@@ -94,7 +150,46 @@ def tokenizer_from_json(record: Mapping[str, Any]) -> Tokenizer:
             return CharTokenizer(characters)
         case {"name": "byte"}:
             return ByteTokenizer()
+        case {"name": "bpe", "merges": list(merges)}:
+            from genai_cli.data.byte_pairs import BytePairTokenizer
+
+            return BytePairTokenizer(merges)
+        case {"name": "numbers", "vocabulary_size": int(size)}:
+            return Numbers(size)
+        case {"name": "voices" | "events"}:
+            from genai_cli.data.music_tokens import music_tokenizer_from_json
+
+            return music_tokenizer_from_json(record)
+        case {"name": "smiles", "tokens": list()}:
+            from genai_cli.data.smiles_tokens import smiles_tokenizer_from_json
+
+            return smiles_tokenizer_from_json(record)
     raise ValueError(f"{record!r} is not the record of a tokenizer")
+
+
+def tokenizer_of(spec: Spec) -> Tokenizer:
+    """The tokenizer of a spec of tokens; where it has none, the tokens stand for themselves."""
+    return Numbers(spec.vocabulary_size or 0) if spec.tokenizer is None else tokenizer_from_json(spec.tokenizer)
+
+
+class Numbers(Tokenizer):
+    """Tokens that have no text, such as codes of a quantiser: written as numbers with spaces between them."""
+
+    def __init__(self, vocabulary_size: int):
+        self.vocabulary_size = vocabulary_size
+
+    def encode(self, text: str) -> Tensor:
+        """Raises ValueError for what is no number in the vocabulary."""
+        tokens = torch.tensor([int(word) for word in text.split()], dtype=torch.int64)
+        self._check_range(tokens)
+        return tokens
+
+    def decode(self, tokens: Tensor) -> str:
+        self._check_range(tokens)
+        return " ".join(map(str, tokens.tolist()))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": "numbers", "vocabulary_size": self.vocabulary_size}
 
 
 def bytes_to_tokens(content: bytes) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from genai_cli.data.base import DataError, Spec, Split, SplitName
+from genai_cli.data.byte_pairs import BytePairTokenizer
 from genai_cli.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, bytes_to_tokens
 
 
@@ -48,15 +49,52 @@ class TokenWindows(Split):
         return hashlib.sha256(self.tokens.cpu().to(torch.int32).numpy().tobytes()).hexdigest()
 
 
+class SlidingWindows(Split):
+    """Windows that overlap by all but `stride` tokens: each scores only its last ones, with the rest as context.
+
+    Every token but the first of the split is a target exactly once, as in `TokenWindows`; but here a target has at
+    least `length` - `stride` tokens before it, where the split has them.
+    """
+
+    def __init__(self, windows: TokenWindows, *, stride: int):
+        self.windows = windows
+        self.tokens, self.length, self.stride = windows.tokens, windows.length, stride
+
+    def to(self, device: torch.device) -> "SlidingWindows":
+        return SlidingWindows(self.windows.to(device), stride=self.stride)
+
+    def __len__(self) -> int:
+        num_targets = len(self.tokens) - 1
+        return 1 + -(-max(0, num_targets - self.length) // self.stride)
+
+    def fetch(self, positions: Tensor) -> dict[str, Tensor]:
+        windows = TokenWindows(self.tokens, length=self.length, stride=self.stride)
+        rows = windows.fetch(positions)
+        is_new = torch.arange(self.length) >= self.length - self.stride  # (T,)
+        is_first = (positions == 0).unsqueeze(1)  # (B, 1), which scores all of its targets
+        return {**rows, "mask": rows["mask"] & (is_new | is_first).to(rows["mask"].device)}
+
+    def content_hash(self) -> str:
+        return self.windows.content_hash()
+
+
 class Corpus:
     """A text as tokens, its tokenizer, and how it is cut: the first part to train, the last to test."""
 
-    def __init__(self, content: bytes, *, source: str, tokenizer: str, length: int, validation: float, test: float):
-        """`source` names the text in errors; `validation` and `test` are shares of its tokens."""
+    def __init__(
+        self, content: bytes, *, source: str, tokenizer: str, length: int, validation: float, test: float,
+        vocabulary: int = 1024,
+    ):  # fmt: skip
+        """`source` names the text in errors; `validation` and `test` are shares of its tokens.
+
+        `vocabulary`: the size for the tokenizer "bpe", which learns from the part to train on.
+        """
         self.source = source
         self.length = length
         self.validation, self.test = validation, test
-        self.tokenizer, self.tokens = tokenize(content, tokenizer, source)
+        self.tokenizer, self.tokens = tokenize(
+            content, tokenizer, source, vocabulary=vocabulary, share_to_learn=1 - validation - test
+        )
         self.spec = Spec(
             "text", (length,), tokenizer=self.tokenizer.to_json(), vocabulary_size=self.tokenizer.vocabulary_size
         )
@@ -75,8 +113,10 @@ class Corpus:
         return TokenWindows(tokens, length=self.length, stride=1 if name == "train" else self.length)
 
 
-def tokenize(content: bytes, tokenizer: str, source: str) -> tuple[Tokenizer, Tensor]:
-    """`tokenizer` "char" or "byte", and the tokens (N,) as uint8, or int32 where the vocabulary is larger.
+def tokenize(
+    content: bytes, tokenizer: str, source: str, *, vocabulary: int = 1024, share_to_learn: float = 1.0
+) -> tuple[Tokenizer, Tensor]:
+    """`tokenizer` "char", "byte" or "bpe", and the tokens (N,) as uint8, or int32 where the vocabulary is larger.
 
     The vocabulary of "char" is that of the whole text (as in nanoGPT): no character of the test split is unknown.
     """
@@ -85,6 +125,9 @@ def tokenize(content: bytes, tokenizer: str, source: str) -> tuple[Tokenizer, Te
     if tokenizer == "byte":
         return ByteTokenizer(), bytes_to_tokens(content)
     text = decode_utf8(content, source)
+    if tokenizer == "bpe":
+        pairs = BytePairTokenizer.of_text(text[: int(len(text) * share_to_learn)], vocabulary)
+        return pairs, pairs.encode(text).to(torch.int32)
     characters = CharTokenizer.of_text(text)
     tokens = characters.encode(text)
     return characters, tokens.to(torch.uint8 if characters.vocabulary_size <= 256 else torch.int32)

@@ -15,7 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from genai_cli.media.files import write_sheet
+from genai_cli.media.files import write_file, write_sheet
+from genai_cli.media.sounds import wav_bytes
 
 Sheet = Tensor | str  # (3, H, W) uint8, or text
 
@@ -48,6 +49,7 @@ class RunLog:
         self._with_tensorboard = tensorboard
         self._writer: Any = None
         self._cut(folder / "metrics.jsonl")
+        self._cut(folder / "findings.jsonl")
 
     @_harmless
     def numbers(self, step: int, values: dict[str, float]) -> None:
@@ -71,6 +73,25 @@ class RunLog:
                 self._writer.add_text(name, _as_markdown(sheet), step)
             else:
                 self._writer.add_image(name, sheet, step)
+            self._writer.flush()
+
+    @_harmless
+    def sound(self, step: int, name: str, sound: tuple[Tensor, int]) -> None:
+        """Samples (T,) in [-1, 1] and their rate: a WAV file of `samples/` and a player in TensorBoard."""
+        folder = self.folder / "samples"
+        folder.mkdir(exist_ok=True)
+        write_file(folder / f"step-{step:08d}.wav", wav_bytes(sound[0], sample_rate=sound[1]))
+        if self._tensorboard():
+            self._writer.add_audio(name, sound[0][None], step, sample_rate=sound[1])
+            self._writer.flush()
+
+    @_harmless
+    def finding(self, step: int, record: dict[str, Any]) -> None:
+        """One line of findings.jsonl, and a card in TensorBoard."""
+        with open(self.folder / "findings.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        if self._tensorboard():
+            self._writer.add_text(f"findings/{record['name']}", _as_markdown(record["evidence"]), step)
             self._writer.flush()
 
     @_harmless

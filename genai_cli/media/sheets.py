@@ -1,4 +1,4 @@
-"""One thing to look at for many samples: a grid of images, a plot of points, or texts below each other."""
+"""One thing to look at for many samples: a grid of images, a plot of points, piano rolls, or texts below each other."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,16 @@ from torch import Tensor
 
 from genai_cli.data.base import Spec
 from genai_cli.data.tokenizers import tokenizer_from_json
+from genai_cli.media.midi import Score
 from genai_cli.media.plots import plot_points
+from genai_cli.media.rolls import roll_sheet
+from genai_cli.media.sounds import SAMPLE_RATE, synthesise
+from genai_cli.media.structures import HINT, structure_sheet
 
 MOST_IMAGES = 256
 MOST_TEXTS = 32
+MOST_ROLLS = 8
+MOST_STRUCTURES = 36
 PADDING = 2  # pixels around and between images
 LEGIBLE_WIDTH = 768  # pixels, to which a sheet of small images is enlarged by a whole factor
 
@@ -19,16 +25,30 @@ LEGIBLE_WIDTH = 768  # pixels, to which a sheet of small images is enlarged by a
 def sheet(samples: Tensor, spec: Spec) -> Tensor | str:
     """A picture, (3, H, W) uint8, or for tokens a text, of `samples` (B, *spec.shape).
 
-    Shows the first 256 images, the first 32 texts, all points (of more than two dimensions, the first two).
+    Shows the first 256 images, the first 8 pieces of music, the first 32 texts, the first 36 molecules, all
+    points (of more than two dimensions, the first two).
     """
     match spec.modality:
         case "image":
             return image_grid(images_to_uint8(samples[:MOST_IMAGES], spec))
         case "points":
             return plot_points(samples)
+        case "music":
+            return roll_sheet(tokens_to_scores(samples[:MOST_ROLLS], spec))
         case "text":
             return join_texts(tokens_to_texts(samples[:MOST_TEXTS], spec))
+        case "molecules":
+            molecules = tokens_to_texts(samples[:MOST_STRUCTURES], spec)
+            drawn = structure_sheet(molecules)
+            return f"({HINT})\n" + "\n".join(molecules) + "\n" if drawn is None else drawn
     raise ValueError(f"no sheet for the modality {spec.modality!r}")
+
+
+def sound(samples: Tensor, spec: Spec) -> tuple[Tensor, int] | None:
+    """(T,) in [-1, 1] and its rate in samples a second: the first of `samples` as it is heard; None of what is not."""
+    if spec.modality == "music":
+        return synthesise(tokens_to_scores(samples[:1], spec)[0]), SAMPLE_RATE
+    return None
 
 
 def images_to_uint8(images: Tensor, spec: Spec) -> Tensor:
@@ -57,11 +77,17 @@ def image_grid(images: Tensor) -> Tensor:
 
 
 def tokens_to_texts(tokens: Tensor, spec: Spec) -> list[str]:
-    """(B, T) -> B texts."""
+    """(B, T) -> B texts; negative tokens stand for none."""
     if spec.tokenizer is None:
         raise ValueError("the spec of these tokens has no tokenizer")
     tokenizer = tokenizer_from_json(spec.tokenizer)
-    return [tokenizer.decode(row) for row in tokens.cpu()]
+    return [tokenizer.decode(row[row >= 0]) for row in tokens.cpu()]
+
+
+def tokens_to_scores(tokens: Tensor, spec: Spec) -> list[Score]:
+    """(B, T) -> B scores."""
+    tokenizer = tokenizer_from_json(spec.tokenizer or {})
+    return [tokenizer.decode(row[row >= 0]) for row in tokens.cpu()]
 
 
 def join_texts(texts: Sequence[str]) -> str:

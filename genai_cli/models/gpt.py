@@ -3,7 +3,7 @@
 `genai train model=gpt dataset=shakespeare`, then `genai sample run=latest prompt="ROMEO:" length=500 temperature=0.8`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
+from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.transformer import CausalTransformer
 from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
-from genai_cli.samplers.decoding import draw_tokens
+from genai_cli.samplers.generation import generate
 
 IGNORED = -100  # target that `cross_entropy` leaves out
 
@@ -23,7 +24,8 @@ IGNORED = -100  # target that `cross_entropy` leaves out
 class GPT(GenerativeModel):
     """A causal transformer: p(tokens) is the product of p(token | tokens before it)."""
 
-    modalities = ("text",)
+    modalities = ("text", "music", "molecules")
+    figures = {"nll": "nats per token, exact -log p(x)"}
     monitor = "nll"
     rules = {
         "width % heads == 0": "width must be divisible by heads",
@@ -47,7 +49,7 @@ class GPT(GenerativeModel):
     ):
         super().__init__(spec)
         (self.context,) = spec.shape  # T, tokens that a prediction may look back on
-        self.start = newline_token(spec.tokenizer)
+        self.tokenizer = tokenizer_of(spec)
         self.embedding = nn.Embedding(spec.vocabulary_size, width)
         self.transformer = CausalTransformer(
             context=self.context, width=width, depth=depth, heads=heads, kv_heads=kv_heads,
@@ -86,48 +88,61 @@ class GPT(GenerativeModel):
         temperature: PositiveFloat = 1.0,
         top_k: PositiveInt | None = None,
         top_p: Probability | None = None,
+        min_p: Probability | None = None,
+        repetition_penalty: PositiveFloat = 1.0,
         length: PositiveInt | None = None,
         prompt: Tensor | None = None,
+        prompts: list[Tensor] | None = None,
+        stop: str | None = None,
+        beam: PositiveInt | None = None,
+        grammar: bool | None = None,
     ) -> Tensor:
-        """(B, P + length) int64: the prompt (P,), then `length` drawn tokens, by default a window of the data.
-
-        Without a prompt the text begins as if after a line break, which is not returned: windows of the data start
-        anywhere, so the model knows no start of its own.
+        """(B, P + length) int64: the prompt (P,), then `length` tokens, by default a window of the data.
 
         A token is predicted from at most `context` tokens. When these are full, the latest half of them is kept and
         the rest forgotten: the positions start again at 0, as in training, and the cache is filled anew.
         """
-        length = self.context if length is None else length
-        has_prompt = prompt is not None and len(prompt) > 0
-        known = prompt if has_prompt else torch.tensor([self.start])
-        num_known = len(known)
-        tokens = torch.empty(random.size, num_known + length, dtype=torch.long, device=random.device)
-        tokens[:, :num_known] = known
+        places = self.stream(
+            random, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            repetition_penalty=repetition_penalty, length=length, prompt=prompt, prompts=prompts, stop=stop, beam=beam,
+            grammar=grammar,
+        )  # fmt: skip
+        return torch.stack(list(places), 1)
 
-        caches = self.transformer.new_caches()
-        start = max(0, num_known - self.context)  # where the window that the caches hold begins
-        for now in range(num_known, num_known + length):
-            if now - start > self.context:
-                start = now - max(1, self.context // 2)
-                for cache in caches:
-                    cache.clear()
-            fresh = tokens[:, start + caches[0].length : now]
-            # `forward`, not a call: where training is compiled, every new length would be compiled too.
-            features = self.transformer.forward(self.embedding.forward(fresh), caches)
-            logits = self.logits(features[:, -1])  # (B, V)
-            tokens[:, now] = draw_tokens(logits, random, temperature=temperature, top_k=top_k, top_p=top_p)
-        return tokens if has_prompt else tokens[:, num_known:]
+    @torch.inference_mode()
+    def stream(self, random: RowRandom, *, length: int | None = None, **options: Any) -> Iterator[Tensor]:
+        """See `samplers.generation.generate` for the options."""
+        length = self.context if length is None else length
+        yield from generate(CachedPredictor(self), self.tokenizer, random, length=length, **options)
+
+
+class CachedPredictor:
+    """Next-token logits of growing sequences, each token read once: what is read stays in key-value caches."""
+
+    def __init__(self, model: GPT):
+        self.model = model
+        self.caches = model.transformer.new_caches()
+        self.start: int | None = None  # where the window that the caches hold begins
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, V)."""
+        now, context = tokens.shape[1], self.model.context
+        if self.start is None:
+            self.start = max(0, now - context)
+        elif now - self.start > context:
+            self.start = now - max(1, context // 2)
+            for cache in self.caches:
+                cache.clear()
+        fresh = tokens[:, self.start + self.caches[0].length :]
+        # `forward`, not a call: where training is compiled, every new length would be compiled too.
+        features = self.model.transformer.forward(self.model.embedding.forward(fresh), self.caches)
+        return self.model.logits(features[:, -1])
+
+    def select(self, rows: Tensor) -> None:
+        for cache in self.caches:
+            cache.select(rows)
 
 
 def masked_targets(batch: Batch) -> Tensor:
     """(B, T) int64: the token after each input token, IGNORED where it does not count."""
     return batch["tokens"][:, 1:].masked_fill(~batch["mask"], IGNORED)
-
-
-def newline_token(tokenizer: Mapping[str, Any] | None) -> int:
-    """The line break in the vocabulary of `spec.tokenizer` (data/tokenizers.py); token 0 where there is none."""
-    if tokenizer is None:
-        return 0
-    if tokenizer["name"] == "byte":
-        return ord("\n")
-    return max(0, tokenizer["characters"].find("\n"))

@@ -28,13 +28,19 @@ class KeyValueCache:
         """Add (B, T, N, D) keys and values; return all that are held, each (B, length, N, D)."""
         start, stop = self.length, self.length + keys.shape[1]
         assert stop <= self.capacity, f"{stop} tokens in a cache for {self.capacity}"
-        if self._keys is None or self._values is None:
+        if self._keys is None or self._values is None or len(self._keys) != len(keys):
+            assert start == 0, f"{len(keys)} sequences after a cache was begun with another number"
             shape = (keys.shape[0], self.capacity, *keys.shape[2:])
             self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
         self._keys.narrow(1, start, stop - start).copy_(keys)
         self._values.narrow(1, start, stop - start).copy_(values)
         self.length = stop
         return self._keys.narrow(1, 0, stop), self._values.narrow(1, 0, stop)
+
+    def select(self, rows: Tensor) -> None:
+        """Hold the sequences `rows` (B',) in place of all."""
+        if self._keys is not None and self._values is not None:
+            self._keys, self._values = self._keys[rows], self._values[rows]
 
     def clear(self) -> None:
         """Forget the tokens, keep the buffers."""

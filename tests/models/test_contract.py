@@ -16,6 +16,8 @@ from genai_cli import registry, runs
 from genai_cli.config import Config, DeviceConfig, LoggerConfig, OptimizerConfig
 from genai_cli.configure import configure
 from genai_cli.data.base import Batch, Spec, TensorSplit
+from genai_cli.data.music_tokens import VoiceTokenizer
+from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.tokenizers import CharTokenizer
 from genai_cli.engine.checkpoint import read
 from genai_cli.engine.distributed import World
@@ -34,6 +36,8 @@ from tests.models.ranks import run_on_two_ranks
 CPU = torch.device("cpu")
 NUM_EXAMPLES, BATCH_SIZE = 20, 8  # an epoch ends inside the third step
 CHARACTERS = "abcdefghij\n"
+MOLECULES = SmilesTokenizer(["(", ")", "1", "=", "C", "N", "O"])
+MUSIC = VoiceTokenizer([[60, 63], [50, 52]], steps_per_quarter=2)
 
 SPECS = {
     "grey 28": Spec("image", (1, 28, 28), (-1.0, 1.0), classes=("even", "odd")),
@@ -43,8 +47,14 @@ SPECS = {
         "text", (12,),
         tokenizer=CharTokenizer("".join(sorted(CHARACTERS))).to_json(), vocabulary_size=len(CHARACTERS),
     ),
+    "molecules": Spec(
+        "molecules", (12,), tokenizer=MOLECULES.to_json(), vocabulary_size=MOLECULES.vocabulary_size
+    ),
+    "music": Spec("music", (12,), tokenizer=MUSIC.to_json(), vocabulary_size=MUSIC.vocabulary_size),
 }  # fmt: skip
-DATASETS = {"image": "mnist", "points": "toy2d", "text": "text"}  # a preset of each modality, to compose with
+DATASETS = {  # a preset of each modality, to compose with
+    "image": "mnist", "points": "toy2d", "text": "text", "music": "chorales", "molecules": "qm9",
+}  # fmt: skip
 
 
 def pairs() -> Iterator[tuple[str, str]]:

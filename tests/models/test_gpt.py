@@ -11,12 +11,14 @@ from genai_cli import runs
 from genai_cli.config import Config
 from genai_cli.configure import configure
 from genai_cli.data.base import Batch, Spec
+from genai_cli.data.music_tokens import VoiceTokenizer
 from genai_cli.data.tokenizers import ByteTokenizer, CharTokenizer
 from genai_cli.data.windows import TokenWindows
 from genai_cli.models.gpt import GPT
 from genai_cli.nn.random import BatchRandom, RowRandom, SampleRandom
 from genai_cli.overrides import Overrides
 from genai_cli.samplers.decoding import draw_tokens
+from genai_cli.samplers.generation import generate
 
 CONTEXT = 8
 CHARACTERS = "\nabcdefg"
@@ -170,7 +172,7 @@ def test_without_a_prompt_text_begins_after_a_line_break() -> None:
 def test_the_line_break_is_found_in_the_vocabulary(tokenizer, start: int) -> None:
     record = None if tokenizer is None else tokenizer.to_json()
     size = 2 if tokenizer is None else tokenizer.vocabulary_size
-    assert tiny_gpt(Spec("text", (CONTEXT,), tokenizer=record, vocabulary_size=size)).start == start
+    assert tiny_gpt(Spec("text", (CONTEXT,), tokenizer=record, vocabulary_size=size)).tokenizer.start == start
 
 
 def test_a_sample_does_not_depend_on_its_company() -> None:
@@ -224,3 +226,55 @@ def test_recipe_keeps_to_the_budget_of_its_figure() -> None:
     assert config.train.steps * config.train.batch_size <= 2000 * 12
     characters = "".join(map(chr, range(65)))  # as many as the text has
     assert num_parameters(runs.build_model(config, text_spec(64, characters))) <= 810_000
+
+
+# -- prompts of many lengths, beams, music ------------------------------------------------------------------------
+
+
+def test_prompts_of_many_lengths_equal_each_alone() -> None:
+    """Greedy, beyond the context: the shared pass over prompts of other lengths changes no row."""
+    model = far_from_uniform(tiny_gpt(context := text_spec(CONTEXT))).double()
+    assert context.shape == (CONTEXT,)
+    prompts = [random_tokens(1, n)[0] for n in (1, 3, CONTEXT - 3)]
+    together = model.sample(SampleRandom(0, range(3)), prompts=prompts, length=3, top_k=1)
+    for row, prompt in zip(together, prompts, strict=True):
+        length = len(row) - len(prompt)
+        (alone,) = model.sample(SampleRandom(0, [0]), prompt=prompt, length=min(length, CONTEXT), top_k=1)
+        assert torch.equal(row[: len(alone)], alone[: len(row)])
+
+
+def test_a_beam_with_caches_equals_one_without() -> None:
+    model = far_from_uniform(tiny_gpt()).double()
+    prompt = random_tokens(1, 2)[0]
+
+    class Uncached:
+        def __call__(self, tokens: Tensor) -> Tensor:
+            return model(tokens)[:, -1]
+
+        def select(self, rows: Tensor) -> None:
+            pass
+
+    expected = list(
+        generate(Uncached(), model.tokenizer, SampleRandom(0, range(2)), length=CONTEXT - 3, prompt=prompt, beam=3)
+    )
+    found = model.sample(SampleRandom(0, range(2)), prompt=prompt, length=CONTEXT - 3, beam=3)
+    assert torch.equal(found, torch.stack(expected, 1))
+
+
+def test_streamed_tokens_are_those_of_the_sample() -> None:
+    model = far_from_uniform(tiny_gpt())
+    options = {"prompt": random_tokens(1, 3)[0], "length": 7}
+    streamed = torch.stack(list(model.stream(SampleRandom(1, [0]), **options)), 1)
+    assert torch.equal(streamed, model.sample(SampleRandom(1, [0]), **options))
+
+
+def test_an_untrained_model_writes_music_that_can_be_read() -> None:
+    """Every token drawn is used: as many notes' steps and rests as the length of the piece has room for."""
+    tokenizer = VoiceTokenizer(steps_per_quarter=2)
+    spec = Spec("music", (40,), tokenizer=tokenizer.to_json(), vocabulary_size=tokenizer.vocabulary_size)
+    for row in tiny_gpt(spec).sample(SampleRandom(0, range(20))):
+        body = row[: row.tolist().index(0)] if 0 in row else row
+        voices = torch.bucketize(body, torch.tensor(tokenizer.offsets), right=True) - 1
+        assert torch.equal(voices, torch.arange(len(body)) % 4)
+        assert len(body) % 4 == 0
+        tokenizer.decode(row)

@@ -6,7 +6,15 @@ from scipy import stats
 from torch import Tensor
 
 from genai_cli.nn.random import BatchRandom, SampleRandom
-from genai_cli.samplers.decoding import draw_tokens, filter_logits, greedy, keep_top_k, keep_top_p
+from genai_cli.samplers.decoding import (
+    draw_tokens,
+    filter_logits,
+    greedy,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    penalise_repetition,
+)
 
 VOCABULARY = 12
 
@@ -92,3 +100,19 @@ def test_a_row_is_drawn_the_same_in_any_company() -> None:
     for index in range(6):
         alone = draw_tokens(logits()[index : index + 1], SampleRandom(5, [index]), temperature=1.5, top_k=9)
         assert alone.item() == together[index]
+
+
+@pytest.mark.parametrize("p", [0.0, 0.05, 0.5, 1.0])
+def test_min_p_keeps_what_is_likely_beside_the_likeliest(p: float) -> None:
+    for row, tokens in zip(logits(), kept(keep_min_p(logits(), p)), strict=True):
+        likely = row.double().softmax(-1)
+        assert tokens == set((likely >= p * likely.max() * (1 - 1e-12)).nonzero().flatten().tolist())
+
+
+def test_repetition_makes_what_was_seen_less_likely_and_nothing_else() -> None:
+    rows = logits()
+    seen = torch.tensor([[0, 3, 3]]).expand(len(rows), -1)
+    changed = penalise_repetition(rows, seen, 1.5)
+    assert torch.equal(changed[:, [1, 2, *range(4, VOCABULARY)]], rows[:, [1, 2, *range(4, VOCABULARY)]])
+    assert (changed[:, [0, 3]] < rows[:, [0, 3]]).all()
+    assert torch.equal(penalise_repetition(rows, seen, 1.0), rows)

@@ -1,0 +1,48 @@
+"""Documents as examples of text: each belongs to one split, by a hash of its content, and is never cut in two by it."""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+
+from genai_cli.data.base import DataError, Spec, SplitName
+from genai_cli.data.windows import TokenWindows, tokenize
+
+
+class DocumentCorpus:
+    """Many documents, one after the other within their split, with one tokenizer for all."""
+
+    def __init__(
+        self, documents: Sequence[str], *, source: str, tokenizer: str, vocabulary: int, length: int,
+        validation: float, test: float,
+    ):  # fmt: skip
+        """`source` names the documents in errors; `validation` and `test` are shares of them."""
+        self.source, self.length = source, length
+        self.texts: dict[SplitName, str] = {
+            name: "".join(text for text in documents if split_of(text, validation=validation, test=test) == name)
+            for name in ("train", "validation", "test")
+        }
+        whole = "".join(self.texts.values())  # to train first: it is what byte pairs are learned from
+        share = len(self.texts["train"]) / max(len(whole), 1)
+        self.tokenizer, _ = tokenize(whole.encode(), tokenizer, source, vocabulary=vocabulary, share_to_learn=share)
+        self.spec = Spec(
+            "text", (length,), tokenizer=self.tokenizer.to_json(), vocabulary_size=self.tokenizer.vocabulary_size
+        )
+
+    def split(self, name: SplitName) -> TokenWindows:
+        """Raises DataError where the split is too short."""
+        tokens = self.tokenizer.encode(self.texts[name]).to(torch.int32)
+        needed = self.length + 1 if name == "train" else 2
+        if len(tokens) < needed:
+            raise DataError(
+                f"the {name} split of {self.source} has {len(tokens)} tokens, fewer than {needed}: "
+                "give more text, a smaller dataset.length or another dataset.validation and dataset.test"
+            )
+        return TokenWindows(tokens, length=self.length, stride=1 if name == "train" else self.length)
+
+
+def split_of(document: str, *, validation: float, test: float) -> SplitName:
+    share = int(hashlib.sha256(document.encode()).hexdigest()[:13], 16) / 16**13  # uniform in [0, 1)
+    if share < test:
+        return "test"
+    return "validation" if share < test + validation else "train"

@@ -1,0 +1,51 @@
+"""Molecules as examples: one in each row, token 0 before it and after it to the end of the row."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from genai_cli.data.base import DataError, Spec, SplitName, TensorSplit
+from genai_cli.data.smiles_tokens import TOKEN, SmilesTokenizer
+
+_CHUNK = 100_000  # molecules encoded at a time
+
+
+def molecule_spec(tokenizer: SmilesTokenizer, length: int) -> Spec:
+    return Spec("molecules", (length,), tokenizer=tokenizer.to_json(), vocabulary_size=tokenizer.vocabulary_size)
+
+
+def molecule_split(molecules: Sequence[str], tokenizer: SmilesTokenizer, *, length: int, source: str) -> TensorSplit:
+    """`tokens` (B, length + 1) int64 and `mask` (B, length), True up to the first token 0 after the molecule.
+
+    Raises DataError where there is none; all must fit.
+    """
+    if not molecules:
+        raise DataError(f"{source} holds no molecules; give more of them or another share")
+    parts = [
+        tokenizer.encode_all(molecules[start : start + _CHUNK], length) for start in range(0, len(molecules), _CHUNK)
+    ]
+    return TensorSplit({"tokens": torch.cat(parts)}, with_mask)
+
+
+def with_mask(rows: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A target counts where the token before it is not the end of the molecule."""
+    tokens = rows["tokens"].long()
+    mask = tokens[:, :-1] != 0
+    mask[:, 0] = True
+    return {"tokens": tokens, "mask": mask}
+
+
+def longest(molecules: Iterable[str]) -> int:
+    """The most tokens that one of them has."""
+    by_letters = sorted(molecules, key=len, reverse=True)[:2000]  # a token has at least one letter, mostly just one
+    return max((len(TOKEN.findall(smiles)) for smiles in by_letters), default=0)
+
+
+def split_of(smiles: str, *, validation: float, test: float) -> SplitName:
+    """Which split a molecule belongs to: a function of its text alone, so that copies never straddle splits."""
+    share = int(hashlib.sha256(smiles.encode()).hexdigest()[:13], 16) / 16**13  # uniform in [0, 1)
+    if share < test:
+        return "test"
+    return "validation" if share < test + validation else "train"
