@@ -73,15 +73,15 @@ def _options(config: SampleConfig, trained: TrainedRun) -> dict[str, Any]:
     options = dict(config.options)
     if trained.spec.tokenizer is not None:
         if isinstance(options.get("prompt"), str):
-            options["prompt"] = _encode(options["prompt"], trained.spec.tokenizer)
+            options["prompt"] = _read_prompt(options["prompt"], trained)
         if isinstance(options.get("prompts"), list):
-            options["prompts"] = [_encode(prompt, trained.spec.tokenizer) for prompt in options["prompts"]]
+            options["prompts"] = [_read_prompt(prompt, trained) for prompt in options["prompts"]]
     return options
 
 
-def _encode(prompt: str, tokenizer: Any) -> Tensor:
+def _read_prompt(prompt: str, trained: TrainedRun) -> Tensor:
     try:
-        return tokenizer_from_json(tokenizer).prompt(prompt)
+        return trained.model.read_prompt(prompt)
     except ValueError as error:
         raise ConfigError(f"prompt={prompt!r}: {error}") from error
 
