@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genai_cli.nn.linear import FastLinear
 from genai_cli.nn.rotary import Rotary, Rotation, rotate
 
 Activation = Literal["gelu", "relu2", "swiglu"]
@@ -68,8 +69,8 @@ class CausalSelfAttention(nn.Module):
         self.heads, self.kv_heads = heads, kv_heads or heads
         self.head_dim = width // heads
         self.dropout = dropout
-        self.qkv = nn.Linear(width, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.qkv = FastLinear(width, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False)
+        self.out = FastLinear(width, width, bias=False)
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, cache: KeyValueCache | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C). With a cache, `x` follow those it holds: one, or any number if none."""
@@ -101,8 +102,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.activation = activation
         hidden = 4 * width if activation != "swiglu" else 8 * width // 3
-        self.into = nn.Linear(width, hidden if activation != "swiglu" else 2 * hidden, bias=False)
-        self.out = nn.Linear(hidden, width, bias=False)
+        self.into = FastLinear(width, hidden if activation != "swiglu" else 2 * hidden, bias=False)
+        self.out = FastLinear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
