@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genai_cli import runs, schema
+from genai_cli.commands.sample_figures import sample_figures
 from genai_cli.config import SampleConfig
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.engine.device import choose_device
@@ -44,9 +45,20 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
         progress.close()
     out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
     sheet = write_samples(samples, trained.spec, out)
-    record = {"step": trained.step, "averaged_weights": trained.averaged, **dataclasses.asdict(config)}
+    figures = sample_figures(samples, trained.spec, trained.config.dataset["name"])
+    record = {
+        "step": trained.step,
+        "averaged_weights": trained.averaged,
+        **dataclasses.asdict(config),
+        "figures": figures,
+    }
     (out / "sample.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _say_where(sheet, config.num_samples, trained)
+    if figures:
+        values = (
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items()
+        )
+        print("  figures  " + ", ".join(values))
     return ExitCode.DONE
 
 
