@@ -5,7 +5,6 @@ Nothing heavy is imported before it is needed: `--help` needs neither Hydra nor 
 """
 
 import argparse
-import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,12 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from genai_cli.errors import ConfigError, ExitCode, GenaiError
+from genai_cli.errors import ConfigError, ExitCode, explain
 
 COMMANDS = {
     "train": "train a model on a data set, or go on with a run: model=NAME dataset=NAME, or run=DIR",
     "sample": "new examples from a trained run: run=DIR or run=latest",
     "evaluate": "figures of a trained run on held-out data: run=DIR or run=latest",
+    "doctor": "what ails a run, with evidence, and what to change: run=DIR or run=latest",
+    "report": "one HTML page about a run, with all that is known of it: run=DIR or run=latest",
     "list": "what there is: models, datasets, optimizers, experiments",
 }
 HELP = """\
@@ -29,6 +30,8 @@ genai: train, sample and judge any family of generative model, on any kind of da
   genai train -m model=gan,vae dataset=mnist        a sweep: one job for each combination
   genai sample run=latest num_samples=64 seed=0
   genai evaluate run=latest
+  genai doctor run=latest
+  genai report run=latest
   genai list models
 
 Commands (genai COMMAND --help says more)
@@ -36,10 +39,6 @@ Commands (genai COMMAND --help says more)
 Options are written key=value, in any order. Flags: --cfg job (show the configuration and stop), -m (sweep),
 --config-dir DIR (YAML presets of your own), --version. Completion: eval "$(genai -sc install=bash)"
 """
-STORAGE_ERRORS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG,
-    errno.ENOTDIR, errno.EISDIR,
-}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -74,19 +73,6 @@ def report(error: Exception) -> int:
         for line in lines:
             print(f"genai: {line}", file=sys.stderr)
     return code
-
-
-def explain(error: Exception) -> tuple[ExitCode, list[str]]:
-    """The exit code for an exception, and a sentence for each of its problems. No import of torch."""
-    if isinstance(error, GenaiError):
-        return error.exit_code, str(error).splitlines() or [type(error).__name__]
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        remedies = "a smaller train.batch_size, a larger train.accumulate, or device.precision=bf16"
-        return ExitCode.OUT_OF_MEMORY, [f"out of memory; try {remedies}"]
-    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
-        place = f" ({error.filename})" if error.filename else ""
-        return ExitCode.STORAGE, [f"storage: {error.strerror}{place}; what was saved before is whole"]
-    return ExitCode.BUG, []
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -24,9 +24,12 @@ __all__ = [
     "Config",
     "ConfigError",
     "DeviceConfig",
+    "DoctorConfig",
     "EvaluateConfig",
+    "ExamineConfig",
     "LoggerConfig",
     "OptimizerConfig",
+    "ReportConfig",
     "RunConfig",
     "SampleConfig",
     "TrainConfig",
@@ -47,6 +50,9 @@ class TrainConfig:
     save_every: PositiveInt | None = 500
     evaluate_every: PositiveInt | None = None
     evaluate_examples: PositiveInt | None = 1000  # of the validation split, each time; null: all of it
+    # Samples scored at each evaluation (Frechet distance), the best checkpoint going by the score; null: as many as
+    # `evaluate_examples` where the model has no figure of its own to go by, else none.
+    score_samples: PositiveInt | None = None
     num_samples: PositiveInt = 64  # in a picture of `sample_every`
     clip_norm: PositiveFloat | None = None  # of the gradient of each group
     ema: Fraction | None = None  # decay of the moving average of the weights
@@ -86,6 +92,28 @@ class LoggerConfig:
     tensorboard: bool = True
 
 
+Policy = Literal["ignore", "note", "stop", "rollback"]  # rollback: to the newest checkpoint from before it began
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """What to do about each finding of the doctor (docs/DOCTOR.md) while a run trains."""
+
+    mode_collapse: Policy = "note"
+    discriminator_wins: Policy = "note"
+    generator_wins: Policy = "note"
+    frozen_player: Policy = "note"
+    posterior_collapse: Policy = "note"
+    dead_codebook: Policy = "note"
+    memorisation: Policy = "note"
+    overfitting: Policy = "note"
+    exploding_gradients: Policy = "note"
+    vanishing_gradients: Policy = "note"
+    high_learning_rate: Policy = "note"
+    patience: PositiveInt = 3  # values of a curve in a row that must agree before anything is found
+    rollbacks: PositiveInt = 3  # in all, before stopping after all
+
+
 @dataclass(frozen=True)
 class RunConfig:
     root: FolderName = "outputs"  # where a run directory is made
@@ -103,6 +131,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    doctor: DoctorConfig = field(default_factory=DoctorConfig)
     run: RunConfig = field(default_factory=RunConfig)
     seed: NonNegativeInt = 0
     plugins: tuple[str, ...] = ()  # installed packages whose models and data sets may be named
@@ -125,14 +154,61 @@ class SampleConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+MetricGroup = Literal[
+    "figures", "text", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
+    "classifier_accuracy_score",
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`genai evaluate`."""
+    """`genai evaluate`: of a run, or of the images in one folder held against those in another.
 
-    run: FolderName
+    Other keys are the keyword arguments of the model's own `evaluate`.
+    """
+
+    run: FolderName | None = None
+    real: FolderName | None = None  # two folders of images in place of a run
+    fake: FolderName | None = None
+    metrics: tuple[MetricGroup, ...] | None = None  # null: all that apply
+    # What images are compared by; auto: a classifier of the data where these have labels, else the random network.
+    extractor: Literal["auto", "random", "efficientnet"] = "auto"
+    num_samples: PositiveInt = 2000  # drawn from the model
     split: Literal["validation", "test"] = "test"
     seed: NonNegativeInt = 0
     batch_size: PositiveInt = 256
+    checkpoint: CheckpointName = "last"
+    weights: Literal["auto", "ema", "raw"] = "auto"
+    image_size: PositiveInt = 64  # the square that images of folders are brought to
+    channels: Literal[1, 3] = 3  # of these
+    root: FolderName = "outputs"
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExamineConfig:
+    """`genai doctor`."""
+
+    run: FolderName
+    num_samples: PositiveInt = 256  # drawn to look at
+    examples: PositiveInt | None = 10_000  # of the training split that they are compared with; null: all of it
+    seed: NonNegativeInt = 0
+    batch_size: PositiveInt = 64
+    checkpoint: CheckpointName = "last"
+    weights: Literal["auto", "ema", "raw"] = "auto"
+    root: FolderName = "outputs"
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """`genai report`."""
+
+    run: FolderName
+    out: FolderName | None = None  # the file; null: report.html in the run directory
+    examples: PositiveInt | None = 10_000  # of the training split that samples are compared with; null: all of it
+    seed: NonNegativeInt = 0
     checkpoint: CheckpointName = "last"
     weights: Literal["auto", "ema", "raw"] = "auto"
     root: FolderName = "outputs"

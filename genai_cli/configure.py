@@ -7,11 +7,20 @@ from typing import Any
 from genai_cli import registry
 from genai_cli.checks import prefer_typed
 from genai_cli.compose import MISSING, Composed, compose_command, compose_over
-from genai_cli.config import Config, EvaluateConfig, RunConfig, SampleConfig
+from genai_cli.config import Config, EvaluateConfig, ExamineConfig, ReportConfig, RunConfig, SampleConfig
 from genai_cli.errors import ConfigError
 from genai_cli.locate import describe_newest, find_run, is_run, read_config
 from genai_cli.overrides import Overrides, Typed
-from genai_cli.schema import changed_keys, check_evaluate, check_sample, judge_train, read_run_config, refused_changes
+from genai_cli.schema import (
+    RUN_COMMANDS,
+    changed_keys,
+    check_evaluate,
+    check_run_command,
+    check_sample,
+    judge_train,
+    read_run_config,
+    refused_changes,
+)
 from genai_cli.suggest import listing, nearest
 
 
@@ -19,7 +28,7 @@ from genai_cli.suggest import listing, nearest
 class Configured:
     """A configuration that passed every check."""
 
-    config: Config | SampleConfig | EvaluateConfig
+    config: Config | SampleConfig | EvaluateConfig | ExamineConfig | ReportConfig
     folder: Path | None  # the run directory to go on with, or to work on
     values: dict[str, Any]  # what --cfg job shows
     resolved: dict[str, Any]  # the same with --resolve
@@ -84,7 +93,7 @@ def _configure_resumed(run: str, job: list[Typed], overrides: Overrides) -> Conf
 
 
 def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> Configured:
-    """`genai sample` and `genai evaluate`, which work on a run directory."""
+    """`genai sample`, `genai evaluate` and others on a run directory, or (evaluate) on two folders of images."""
     composed = compose_command(command, job, overrides.config_dir)
     values = dict(composed.resolved)
     problems = list(overrides.problems)
@@ -92,10 +101,11 @@ def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> 
         values.pop(group, None)
     root = str(values.get("root", "outputs"))
     directory, model, plugins = None, None, []
-    if "run" not in values:
+    is_of_folders = values.get("real") is not None or values.get("fake") is not None
+    if "run" not in values and not is_of_folders:
         problems.append(f"run is required: run=DIR or run=latest; {describe_newest(root)}")
         values["run"] = MISSING
-    else:
+    elif "run" in values:
         try:
             directory = find_run(str(values["run"]), root)
             values["run"] = str(directory)
@@ -103,7 +113,10 @@ def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> 
         except ConfigError as error:
             problems += error.problems
     try:
-        config = check_evaluate(values) if command == "evaluate" else check_sample(values, model, plugins)
+        if command in RUN_COMMANDS:
+            config = check_run_command(command, values)
+        else:
+            config = (check_evaluate if command == "evaluate" else check_sample)(values, model, plugins)
     except ConfigError as error:
         problems += error.problems
     if problems:

@@ -3,12 +3,18 @@
 Free of torch, so that every layer may raise these and `cli.py` may report them.
 """
 
+import errno
 from enum import IntEnum
 from typing import ClassVar
 
+STORAGE_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG,
+    errno.ENOTDIR, errno.EISDIR,
+}  # fmt: skip
+
 
 class ExitCode(IntEnum):
-    """What the shell learns from `genai`. Codes 2 to 7 come with one sentence a problem, never with a traceback."""
+    """What the shell learns from `genai`. Codes 2 to 10 come with one sentence a problem, never with a traceback."""
 
     DONE = 0
     BUG = 1  # ours: shown with its traceback
@@ -19,6 +25,8 @@ class ExitCode(IntEnum):
     STORAGE = 6  # disk full, no permission, ...
     RUN_IN_USE = 7  # another process trains in this run directory
     SWEEP_FAILED = 8  # at least one job of a sweep failed; its table says which and why
+    RANK_LOST = 9  # of several processes that train together, another one ended
+    UNHEALTHY = 10  # the doctor found what it was told to stop at; saved
     INTERRUPTED = 130  # Ctrl-C
     TERMINATED = 143  # SIGTERM, after saving
 
@@ -45,6 +53,12 @@ class Diverged(GenaiError):
     exit_code = ExitCode.DIVERGED
 
 
+class Unhealthy(GenaiError):
+    """The doctor found something whose policy is to stop, or could not roll back any more."""
+
+    exit_code = ExitCode.UNHEALTHY
+
+
 class StorageError(GenaiError):
     """A file of the run directory cannot be written, or none of its checkpoints can be read."""
 
@@ -55,3 +69,22 @@ class RunInUse(GenaiError):
     """Another process is at work in the run directory."""
 
     exit_code = ExitCode.RUN_IN_USE
+
+
+class RankLost(GenaiError):
+    """Another of the processes that train together has ended, or cannot be reached."""
+
+    exit_code = ExitCode.RANK_LOST
+
+
+def explain(error: Exception) -> tuple[ExitCode, list[str]]:
+    """The exit code for an exception, and a sentence for each of its problems; none for a bug."""
+    if isinstance(error, GenaiError):
+        return error.exit_code, str(error).splitlines() or [type(error).__name__]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        remedies = "a smaller train.batch_size, a larger train.accumulate, or device.precision=bf16"
+        return ExitCode.OUT_OF_MEMORY, [f"out of memory; try {remedies}"]
+    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+        place = f" ({error.filename})" if error.filename else ""
+        return ExitCode.STORAGE, [f"storage: {error.strerror}{place}; what was saved before is whole"]
+    return ExitCode.BUG, []

@@ -37,6 +37,22 @@ def make_directory(root: Path, name: str) -> Path:
     raise StorageError(f"{day} already holds 999 directories of this second")
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines that have a step, such as metrics.jsonl; what is no such line is passed over.
+
+    An empty list where there is no such file.
+    """
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
+    return records
+
+
 def last_metrics(directory: Path) -> dict[str, float]:
     """The newest value of every metric in `metrics.jsonl`; lines that a crash cut short are passed over."""
     values: dict[str, float] = {}

@@ -24,6 +24,8 @@ GROUPS = {  # the folders of conf/ that a command composes: what `group=NAME` ca
     "train": ("model", "dataset", "optimizer", "device", "logger", "experiment"),
     "sample": ("device",),
     "evaluate": ("device",),
+    "doctor": ("device",),
+    "report": ("device",),
 }
 REQUIRED = object()  # the default of a parameter that has none
 COMPUTED = object()  # a default that is no literal
@@ -45,7 +47,7 @@ DATASET = Kind("dataset", "data", "Dataset", "genai.datasets")
 
 @dataclass(frozen=True)
 class Option:
-    """A keyword-only parameter: a key of the YAML, or an option of `genai sample`."""
+    """A keyword-only parameter: a key of the YAML, or an option of `genai sample` or `genai evaluate`."""
 
     name: str
     annotation: ast.expr | None
@@ -65,6 +67,7 @@ class Definition:
     modalities: tuple[str, ...]  # a data set has one
     options: dict[str, Option]
     sample_options: dict[str, Option] = field(default_factory=dict)
+    evaluate_options: dict[str, Option] = field(default_factory=dict)
     rules: dict[str, str] = field(default_factory=dict)
     tiny: dict[str, Any] = field(default_factory=dict)
     monitor: str | None = None
@@ -215,6 +218,7 @@ def _read_class(node: ast.ClassDef, *, name: str, module: str, source: Path, ori
         modalities=(modalities,) if isinstance(modalities, str) else tuple(modalities),
         options=_keyword_options(methods.get("__init__")),
         sample_options=_keyword_options(methods.get("sample")),
+        evaluate_options=_keyword_options(methods.get("evaluate")),
         rules=attributes.get("rules", {}),
         tiny=attributes.get("tiny", {}),
         monitor=attributes.get("monitor"),

@@ -14,7 +14,17 @@ from typing import Any
 from genai_cli import registry
 from genai_cli.annotations import show
 from genai_cli.checks import Check
-from genai_cli.config import Config, ConfigError, DeviceConfig, EvaluateConfig, RunConfig, SampleConfig, TrainConfig
+from genai_cli.config import (
+    Config,
+    ConfigError,
+    DeviceConfig,
+    EvaluateConfig,
+    ExamineConfig,
+    ReportConfig,
+    RunConfig,
+    SampleConfig,
+    TrainConfig,
+)
 from genai_cli.locate import read_config
 from genai_cli.registry import DATASET, MODEL
 from genai_cli.suggest import advice
@@ -28,12 +38,13 @@ MAY_CHANGE = (
     "train.save_every",
     "train.evaluate_every",
     "train.evaluate_examples",
+    "train.score_samples",
     "train.num_samples",
     "train.keep",
     "train.nonfinite",
     "train.nonfinite_limit",
 )
-MAY_CHANGE_GROUPS = ("device.", "logger.")
+MAY_CHANGE_GROUPS = ("device.", "logger.", "doctor.")
 
 
 def check_train(values: Mapping[str, Any], **circumstances: Any) -> Config:
@@ -113,30 +124,63 @@ def check_sample(
     values: Mapping[str, Any], model: Mapping[str, Any] | None, plugins: Iterable[str] = ()
 ) -> SampleConfig:
     """The checked configuration of `genai sample`; `model` is the run's, whose `sample` has options of its own."""
+    return _check_for_run(SampleConfig, "sample", values, model, plugins)
+
+
+def check_evaluate(
+    values: Mapping[str, Any], model: Mapping[str, Any] | None = None, plugins: Iterable[str] = ()
+) -> EvaluateConfig:
+    """The checked configuration of `genai evaluate`; `model` is the run's, whose `evaluate` has options of its own."""
+    return _check_for_run(EvaluateConfig, "evaluate", values, model, plugins)
+
+
+def _check_for_run(
+    kind: type, command: str, values: Mapping[str, Any], model: Mapping[str, Any] | None, plugins: Iterable[str]
+) -> Any:
+    """A `kind` whose `options` are the keyword arguments of the method of the model that `command` calls."""
     check = Check()
-    fields = {field.name for field in dataclasses.fields(SampleConfig)} - {"options"}
+    fields = {field.name for field in dataclasses.fields(kind)} - {"options"}
     own = {key: value for key, value in values.items() if key in fields}
     others = {key: value for key, value in values.items() if key not in fields}
-    known = check.record(SampleConfig, own)
+    known = check.record(kind, own)
     if model is None:
         for key in others:
-            check.problem(f"{key} is no key of genai sample; {advice(key, fields)}")
+            check.problem(f"{key} is no key of genai {command}; {advice(key, fields)}")
     else:
         definition = registry.define(MODEL, model["name"], plugins)
-        owner = f"genai sample or of model={model['name']}"
-        known["options"] = check.options(definition.sample_options, others, "", owner, also=fields, fill=False)
-    _refuse_training_keys(check, known, "genai sample")
+        options = definition.sample_options if command == "sample" else definition.evaluate_options
+        owner = f"genai {command} or of model={model['name']}"
+        known["options"] = check.options(options, others, "", owner, also=fields, fill=False)
+    if kind is EvaluateConfig:
+        _check_folders(check, known)
+    _refuse_training_keys(check, known, f"genai {command}")
     check.raise_problems()
-    return SampleConfig(**known)
+    return kind(**known)
 
 
-def check_evaluate(values: Mapping[str, Any]) -> EvaluateConfig:
-    """The checked configuration of `genai evaluate`."""
+def _check_folders(check: Check, known: Mapping[str, Any]) -> None:
+    """`real` and `fake` come together, and in place of a run."""
+    folders = {key: known[key] for key in ("real", "fake") if known.get(key) is not None}
+    if folders and known.get("run") is not None:
+        check.problem(f"run={known['run']} and {' and '.join(folders)}: evaluate a run, or two folders, not both")
+    if len(folders) == 1:
+        (missing,) = {"real", "fake"} - folders.keys()
+        check.problem(f"{missing} is required: a folder of images, as {' '.join(folders)} has one")
+    for key, folder in folders.items():
+        if not Path(folder).expanduser().is_dir():
+            check.problem(f"{key}={folder} is not a folder: give one that holds images")
+
+
+RUN_COMMANDS = {"doctor": ExamineConfig, "report": ReportConfig}  # that work on a run and have no keys but their own
+
+
+def check_run_command(command: str, values: Mapping[str, Any]) -> ExamineConfig | ReportConfig:
+    """The checked configuration of a command of `RUN_COMMANDS`."""
     check = Check()
-    known = check.record(EvaluateConfig, values)
-    _refuse_training_keys(check, known, "genai evaluate")
+    known = check.record(RUN_COMMANDS[command], values)
+    _refuse_training_keys(check, known, f"genai {command}")
     check.raise_problems()
-    return EvaluateConfig(**known)
+    return RUN_COMMANDS[command](**known)
 
 
 def _refuse_training_keys(check: Check, known: Mapping[str, Any], command: str) -> None:

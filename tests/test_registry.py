@@ -37,7 +37,11 @@ def test_the_six_models_of_the_trunk_are_known():
 def test_every_definition_is_a_whole_schema(kind, name):
     definition = registry.define(kind, name)
     assert definition.summary and definition.modalities
-    for option in [*definition.options.values(), *definition.sample_options.values()]:
+    for option in [
+        *definition.options.values(),
+        *definition.sample_options.values(),
+        *definition.evaluate_options.values(),
+    ]:
         annotated = read_annotation(option.annotation)
         if option.default not in (REQUIRED, COMPUTED):
             assert conform(option.default, annotated) == option.default

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from genai_cli import registry, schema
 from genai_cli.annotations import conform, read_annotation, show
 from genai_cli.checks import GROUPS, prefer_typed
-from genai_cli.config import Config, SampleConfig
+from genai_cli.config import Config, EvaluateConfig, SampleConfig
 from genai_cli.errors import ConfigError
 from genai_cli.expressions import holds
 from genai_cli.registry import MODEL
@@ -157,9 +157,21 @@ def test_options_of_sample_are_those_of_the_models_own():
         schema.check_sample({"run": "x", "top_p": 2}, model)
 
 
+def test_options_of_evaluate_are_those_of_the_models_own():
+    model = {"name": "vae"}
+    config = schema.check_evaluate({"run": "x", "importance_samples": 50}, model)
+    assert config.options == {"importance_samples": 50}
+    with pytest.raises(ConfigError, match="no key of genai evaluate or of model=vae; did you mean importance_samples"):
+        schema.check_evaluate({"run": "x", "importance_sample": 1}, model)
+    with pytest.raises(ConfigError, match="importance_samples is no key of genai evaluate or of model=gan"):
+        schema.check_evaluate({"run": "x", "importance_samples": 50}, {"name": "gan"})
+
+
 @pytest.mark.parametrize("name", registry.names(MODEL))
 def test_no_option_of_a_models_sample_hides_a_key_of_the_command(name):
-    assert not set(registry.define(MODEL, name).sample_options) & set(SampleConfig.__dataclass_fields__)
+    definition = registry.define(MODEL, name)
+    assert not set(definition.sample_options) & set(SampleConfig.__dataclass_fields__)
+    assert not set(definition.evaluate_options) & set(EvaluateConfig.__dataclass_fields__)
 
 
 def every_key():

@@ -38,6 +38,7 @@ CAUSES = {
     ExitCode.OUT_OF_MEMORY: "out of memory",
     ExitCode.STORAGE: "storage error",
     ExitCode.RUN_IN_USE: "run directory in use",
+    ExitCode.UNHEALTHY: "stopped by the doctor",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.TERMINATED: "terminated, saved",
 }

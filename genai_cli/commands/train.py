@@ -21,9 +21,11 @@ from genai_cli.engine.optimizers import check_overrides
 from genai_cli.engine.provenance import provenance
 from genai_cli.engine.run import claim_run_directory, describe, held
 from genai_cli.engine.signals import Interruption, Signals
+from genai_cli.engine.storage import warning_of_little_space
 from genai_cli.engine.trainer import Outcome, Trainer
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.locate import last_metrics, make_directory
+from genai_cli.metrics.quick import has_quick_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
 
@@ -54,21 +56,31 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
         except Interruption:
             return signals.exit_code
         try:
-            # Rank 0 makes the directory, every rank trains in it.
-            taken = str(_take_directory(config, folder)) if world.is_first else None
-            folder = Path(str(world.broadcast(taken)))
-            with held(folder) if world.is_first else nullcontext():
-                if world.is_first:
-                    _describe(config, folder, world, device, parts)
-                trainer = Trainer(
-                    parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device
-                )
-                outcome = trainer.run(signals)
-                if world.is_first:
-                    _close(config, folder, outcome, time.perf_counter() - started)
+            with world.leaving_word():
+                outcome = _train(config, folder, world, device, parts, signals, started)
             return outcome.exit_code
         finally:
             leave_world()
+
+
+def _train(
+    config: Config, folder: Path | None, world: World, device: torch.device, parts: Parts, signals: Signals,
+    started: float,
+) -> Outcome:  # fmt: skip
+    # Rank 0 makes the directory, every rank trains in it.
+    taken = str(_take_directory(config, folder)) if world.is_first else None
+    folder = Path(str(world.broadcast(taken)))
+    with held(folder) if world.is_first else nullcontext():
+        if world.is_first:
+            _describe(config, folder, world, device, parts)
+        trainer = Trainer(parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device)
+        warning = warning_of_little_space(folder, checkpoint=trainer.checkpoint_bytes())
+        if warning is not None and world.is_first:
+            print(f"warning: {warning}", file=sys.stderr)
+        outcome = trainer.run(signals)
+        if world.is_first:
+            _close(config, folder, outcome, time.perf_counter() - started)
+    return outcome
 
 
 def _build(config: Config, device: torch.device) -> Parts:
@@ -80,10 +92,20 @@ def _build(config: Config, device: torch.device) -> Parts:
     torch.manual_seed(mix(config.seed, _INITIALISATION))
     model = runs.build_model(config, dataset.spec).to(device)
     check_overrides(config.optimizer, model.parameter_groups())
-    if config.train.evaluate_every is not None and type(model).evaluate is GenerativeModel.evaluate:
-        name = config.model["name"]
-        raise ConfigError(f"train.evaluate_every: model={name} has no held-out figures; set train.evaluate_every=null")
+    _check_evaluation(config, model)
     return Parts(train, validation, model, dataset.notes)
+
+
+def _check_evaluation(config: Config, model: GenerativeModel) -> None:
+    """Refuse evaluations of which there would be nothing to say, and a score that would never be computed."""
+    name, train = config.model["name"], config.train
+    can_score = has_quick_score(model.spec)
+    if train.evaluate_every is not None and type(model).evaluate is GenerativeModel.evaluate and not can_score:
+        raise ConfigError(f"train.evaluate_every: model={name} has no held-out figures; set train.evaluate_every=null")
+    if train.score_samples is not None and not can_score:
+        raise ConfigError(f"train.score_samples={train.score_samples}: {model.spec.modality} has no score; set it null")
+    if train.score_samples is not None and train.evaluate_every is None:
+        raise ConfigError(f"train.score_samples={train.score_samples} needs train.evaluate_every, such as 500")
 
 
 def _take_directory(config: Config, folder: Path | None) -> Path:

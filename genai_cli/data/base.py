@@ -37,6 +37,7 @@ class Spec:
     classes: tuple[str, ...] = ()  # names of the labels, where a batch has "label"
     tokenizer: Mapping[str, Any] | None = None  # JSON form (data/tokenizers.py), where the data are tokens
     vocabulary_size: int | None = None  # where the data are tokens
+    levels: int = 256  # evenly spaced values that a pixel of an image takes; 2: black and white
 
     @property
     def key(self) -> str:
@@ -78,6 +79,13 @@ class Split(ABC):
     @abstractmethod
     def fetch(self, positions: Tensor) -> dict[str, Tensor]:
         """The examples at `positions` ((B,) int64, CPU), ready for a model: in the spec's range, on its device."""
+
+    def augment(self, rows: dict[str, Tensor], random: RowRandom) -> dict[str, Tensor]:
+        """Fetched rows as a training step sees them, where they are drawn anew each time; by default as they are.
+
+        A function of the rows and of `random`, which in training is one of (seed, step, row).
+        """
+        return rows
 
     @abstractmethod
     def content_hash(self) -> str:

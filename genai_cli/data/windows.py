@@ -49,6 +49,35 @@ class TokenWindows(Split):
         return hashlib.sha256(self.tokens.cpu().to(torch.int32).numpy().tobytes()).hexdigest()
 
 
+class SlidingWindows(Split):
+    """Windows that overlap by all but `stride` tokens: each scores only its last ones, with the rest as context.
+
+    Every token but the first of the split is a target exactly once, as in `TokenWindows`; but here a target has at
+    least `length` - `stride` tokens before it, where the split has them.
+    """
+
+    def __init__(self, windows: TokenWindows, *, stride: int):
+        self.windows = windows
+        self.tokens, self.length, self.stride = windows.tokens, windows.length, stride
+
+    def to(self, device: torch.device) -> "SlidingWindows":
+        return SlidingWindows(self.windows.to(device), stride=self.stride)
+
+    def __len__(self) -> int:
+        num_targets = len(self.tokens) - 1
+        return 1 + -(-max(0, num_targets - self.length) // self.stride)
+
+    def fetch(self, positions: Tensor) -> dict[str, Tensor]:
+        windows = TokenWindows(self.tokens, length=self.length, stride=self.stride)
+        rows = windows.fetch(positions)
+        is_new = torch.arange(self.length) >= self.length - self.stride  # (T,)
+        is_first = (positions == 0).unsqueeze(1)  # (B, 1), which scores all of its targets
+        return {**rows, "mask": rows["mask"] & (is_new | is_first).to(rows["mask"].device)}
+
+    def content_hash(self) -> str:
+        return self.windows.content_hash()
+
+
 class Corpus:
     """A text as tokens, its tokenizer, and how it is cut: the first part to train, the last to test."""
 

@@ -237,6 +237,13 @@ def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
+def discard_from(folder: Path, step: int) -> None:
+    """Delete the checkpoints of `step` and after: a rollback goes back beyond them, for good."""
+    for path in checkpoints(folder):
+        if int(path.name.removeprefix(_PREFIX)) >= step:
+            _delete(path)
+
+
 def _purge(folder: Path, *, keep: int, best_step: int | None) -> None:
     """Delete older checkpoints. One that will not go is reported, and training goes on."""
     for path in checkpoints(folder)[:-keep]:

@@ -5,19 +5,30 @@ unsynchronised, silently. `step.minimize` averages one flat bucket a call instea
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from genai_cli.errors import ExitCode, RankLost, explain
+
+_LAST_WORDS = "genai/last-words"  # key of the processes' common store: why the first that failed did so
+
 
 @dataclass(frozen=True)
 class World:
-    """This process (`rank`) among `size`; rank 0 alone writes files and speaks."""
+    """This process (`rank`) among `size`; rank 0 alone writes files and speaks.
+
+    Whatever needs the others raises RankLost if one of them has ended, with its reason where it left one.
+    """
 
     rank: int = 0
     size: int = 1
+    store: dist.Store | None = None  # small words that all processes can read
 
     @property
     def is_first(self) -> bool:
@@ -30,7 +41,8 @@ class World:
         for dtype in {tensor.dtype for tensor in tensors}:
             members = [tensor for tensor in tensors if tensor.dtype == dtype]
             flat = torch.cat([tensor.reshape(-1) for tensor in members])
-            dist.all_reduce(flat)
+            with self._together():
+                dist.all_reduce(flat)
             flat /= self.size
             parts = flat.split([tensor.numel() for tensor in members])
             for tensor, part in zip(members, parts, strict=True):
@@ -41,7 +53,8 @@ class World:
         if self.size == 1:
             return value
         holder = [value]
-        dist.broadcast_object_list(holder, src=0)
+        with self._together():
+            dist.broadcast_object_list(holder, src=0)
         return holder[0]
 
     def any(self, claim: bool) -> bool:
@@ -49,12 +62,40 @@ class World:
         if self.size == 1:
             return claim
         claims: list[object] = [None] * self.size
-        dist.all_gather_object(claims, claim)
+        with self._together():
+            dist.all_gather_object(claims, claim)
         return True in claims
 
     def barrier(self) -> None:
         if self.size > 1:
-            dist.barrier()
+            with self._together():
+                dist.barrier()
+
+    @contextmanager
+    def leaving_word(self) -> Iterator[None]:
+        """Within, an exception of this process tells the others why before it ends it."""
+        try:
+            yield
+        except Exception as error:
+            code, lines = explain(error)
+            if self.store is not None and code != ExitCode.RANK_LOST:
+                with suppress(RuntimeError):  # where the process that holds the store has gone, too
+                    self.store.set(_LAST_WORDS, f"{' '.join(lines) or repr(error)} (process {self.rank})")
+            raise
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # "Connection closed by peer", and the like
+            raise RankLost(f"another process of this run has ended: {self._last_words()}") from error
+
+    def _last_words(self) -> str:
+        if self.store is not None:
+            with suppress(RuntimeError):
+                self.store.set_timeout(timedelta(seconds=2))
+                return self.store.get(_LAST_WORDS).decode()
+        return "it left no word, so it was probably killed. The same command goes on from the newest checkpoint"
 
 
 def join_world(device_type: str) -> World:
@@ -62,9 +103,10 @@ def join_world(device_type: str) -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
-    return World(rank=dist.get_rank(), size=size)
+    store, rank, size = next(dist.rendezvous("env://"))
+    backend = "nccl" if device_type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.PrefixStore("collectives", store), rank=rank, world_size=size)
+    return World(rank, size, store)
 
 
 def leave_world() -> None:

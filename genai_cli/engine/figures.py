@@ -1,7 +1,8 @@
 """Held-out figures: the mean of a model's per-example quantities over a split, with its standard error."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,23 +26,38 @@ class Figure:
 
 @torch.no_grad()
 def held_out_figures(
-    model: GenerativeModel, split: Split, *, seed: int, batch_size: int, device: torch.device, limit: int | None = None
-) -> dict[str, Figure]:
-    """What `model.evaluate` says of the first `limit` examples of `split` (null: all), the model in evaluation mode.
+    model: GenerativeModel, split: Split, *, seed: int, batch_size: int, device: torch.device,
+    limit: int | None = None, options: dict[str, Any] | None = None,
+) -> dict[str, Figure]:  # fmt: skip
+    """What `model.evaluate` says, given `options`, of the first `limit` examples of `split` (null: all).
 
-    Example i gets the same random numbers whatever the batch size. Where the model returns "weight" (targets in a
-    window of text), means are weighted by it.
+    The model is in evaluation mode. Example i gets the same random numbers whatever the batch size. Where the model
+    returns "weight" (targets in a window of text), means are weighted by it.
     """
+    rows, weight = held_out_rows(
+        model, split, seed=seed, batch_size=batch_size, device=device, limit=limit, options=options
+    )
+    return {key: _weighted_mean(values, weight) for key, values in rows.items()}
+
+
+@torch.no_grad()
+def held_out_rows(
+    model: GenerativeModel, split: Split, *, seed: int, batch_size: int, device: torch.device,
+    limit: int | None = None, options: dict[str, Any] | None = None,
+    report: Callable[[int], None] = lambda done: None,
+) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
+    """What the means of `held_out_figures` are of: every example's value, (N,) each, and its weight (N,)."""
     columns: dict[str, list[Tensor]] = {}
     for batch in _in_order(split, seed=seed, batch_size=batch_size, device=device, limit=limit):
         faults.point("evaluate")
-        for key, values in model.evaluate(batch).items():
+        for key, values in model.evaluate(batch, **(options or {})).items():
             columns.setdefault(key, []).append(values.double().cpu())
+        report(batch.random.index[-1] + 1)
     rows = {key: torch.cat(parts) for key, parts in columns.items()}  # each (N,)
     if not rows:
-        return {}
+        return {}, torch.empty(0)
     weight = rows.pop("weight", torch.ones_like(next(iter(rows.values()))))
-    return {key: _weighted_mean(values, weight) for key, values in rows.items()}
+    return rows, weight
 
 
 def _weighted_mean(values: Tensor, weight: Tensor) -> Figure:

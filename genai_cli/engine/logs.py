@@ -49,6 +49,7 @@ class RunLog:
         self._with_tensorboard = tensorboard
         self._writer: Any = None
         self._cut(folder / "metrics.jsonl")
+        self._cut(folder / "findings.jsonl")
 
     @_harmless
     def numbers(self, step: int, values: dict[str, float]) -> None:
@@ -82,6 +83,15 @@ class RunLog:
         write_file(folder / f"step-{step:08d}.wav", wav_bytes(sound[0], sample_rate=sound[1]))
         if self._tensorboard():
             self._writer.add_audio(name, sound[0][None], step, sample_rate=sound[1])
+            self._writer.flush()
+
+    @_harmless
+    def finding(self, step: int, record: dict[str, Any]) -> None:
+        """One line of findings.jsonl, and a card in TensorBoard."""
+        with open(self.folder / "findings.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        if self._tensorboard():
+            self._writer.add_text(f"findings/{record['name']}", _as_markdown(record["evidence"]), step)
             self._writer.flush()
 
     @_harmless

@@ -48,7 +48,7 @@ class Progress:
 
 
 def _is_minor(key: str) -> bool:
-    return key.endswith(("gradient_norm", "learning_rate")) or key.startswith("time/")
+    return key.endswith(("gradient_norm", "learning_rate", "weight_norm")) or key.startswith("time/")
 
 
 def _bar(first: int, total: int) -> tuple[Any, Any]:

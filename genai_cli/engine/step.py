@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from genai_cli.config import OptimizerConfig, TrainConfig
 from genai_cli.data.base import Batch
+from genai_cli.doctor.nonfinite import first_cause
 from genai_cli.engine import faults
 from genai_cli.engine.batches import Batches
 from genai_cli.engine.distributed import World
@@ -24,6 +25,7 @@ from genai_cli.models.base import GenerativeModel, LossFunction
 from genai_cli.nn.random import BatchRandom, mix
 
 _NOISE, _DROPOUT = 2, 3  # tags of these uses of the seed (1 is the order of the data)
+_AUGMENTATION = 5  # (4 is evaluation)
 
 
 class NonFinite(Exception):
@@ -31,6 +33,10 @@ class NonFinite(Exception):
 
     def __init__(self, group: str, quantity: str, step: int):
         super().__init__(f"the {quantity} of {group} is not finite at step {step + 1}")
+        self.cause: str | None = None  # what was not finite first, where it shows again
+
+    def __str__(self) -> str:
+        return super().__str__() + (f": {self.cause}" if self.cause else "")
 
 
 @dataclass
@@ -41,6 +47,12 @@ class Player:
     optimizer: Optimizer
     settings: OptimizerConfig
     skipped_in_a_row: int = 0  # updates given up as not finite
+
+    def weight_norm(self) -> float:
+        """In double precision, so that it is the same only where no weight has changed."""
+        with torch.no_grad():
+            norms = [torch.linalg.vector_norm(weights, dtype=torch.float64) for weights in self.parameters]
+            return torch.linalg.vector_norm(torch.stack(norms)).item()
 
 
 @dataclass
@@ -119,8 +131,9 @@ class OptimizerStep:
         self._calls += 1
         try:
             norm = self._check_and_clip(group, value, gradients)
-        except NonFinite:
+        except NonFinite as error:
             if buffers is None or self._skip_too_often(player):
+                error.cause = self._first_cause(loss, batch)
                 raise
             self._restore(buffers)
             return
@@ -186,10 +199,13 @@ class OptimizerStep:
     def _batch(self, batch: int, micro: int) -> Batch:
         rows = self.batches.fetch(self.number, batch, micro)
         start = self.batches.start(micro)
-        random = BatchRandom(
-            self.seed, _NOISE, self.number, self._calls,
-            start=start, stop=start + self.batches.micro_size, total=self.batches.batch_size, device=self.device,
-        )  # fmt: skip
+        place = {
+            "start": start, "stop": start + self.batches.micro_size, "total": self.batches.batch_size,
+            "device": self.device,
+        }  # fmt: skip
+        # Not of `_calls`: every player of a step sees the same rows.
+        rows = self.batches.split.augment(rows, BatchRandom(self.seed, _AUGMENTATION, self.number, batch, **place))
+        random = BatchRandom(self.seed, _NOISE, self.number, self._calls, **place)
         seed_global_generators(mix(self.seed, _DROPOUT, self.number, self._calls, start), self.device)
         return Batch(rows, random)
 
@@ -209,6 +225,20 @@ class OptimizerStep:
         if self.train.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.players[group].parameters, self.train.clip_norm, norm)
         return norm
+
+    def _first_cause(self, loss: LossFunction, batch: int) -> str | None:
+        """What was not finite first in the call that has just failed: it is made once more, and watched."""
+        self._calls -= 1
+        causes = []
+        for micro in range(self.train.accumulate):
+            rows = self._batch(batch, micro)
+
+            def value(rows: Batch = rows) -> Tensor:
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                    return loss(rows)[0]
+
+            causes.append(first_cause(self.model, value, rows))
+        return next(filter(None, causes), None)
 
     def _skip_too_often(self, player: Player) -> bool:
         self.skipped += 1

@@ -70,6 +70,17 @@ def reported(path: Path, *, needed: int) -> Iterator[None]:
         raise StorageError(f"cannot write {path}: {reason}") from error
 
 
+def warning_of_little_space(folder: Path, *, checkpoint: int) -> str | None:
+    """Words if the disk may fill up before the end: a save needs `checkpoint` bytes beside those of the one before."""
+    free = shutil.disk_usage(folder).free
+    if free >= 2 * checkpoint:
+        return None
+    return (
+        f"{folder} has {free:,} bytes free, and a checkpoint takes about {checkpoint:,}: a save may fail. "
+        "Free some space, or choose another disk with run.dir or run.root"
+    )
+
+
 def to_json(record: Any) -> bytes:
     return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
 

@@ -14,6 +14,10 @@ import torch
 
 from genai_cli.config import Config
 from genai_cli.data.base import DataError, Split
+from genai_cli.doctor.findings import Finding
+from genai_cli.doctor.signs import Reference, code_signs, sample_signs
+from genai_cli.doctor.symptoms import Facts
+from genai_cli.doctor.watch import Watch
 from genai_cli.engine import checkpoint as checkpoints
 from genai_cli.engine.batches import Batches
 from genai_cli.engine.checkpoint import Checkpoint
@@ -26,11 +30,17 @@ from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw, evaluation_mode
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.step import NonFinite, OptimizerStep
-from genai_cli.errors import ConfigError, Diverged, ExitCode
+from genai_cli.errors import ConfigError, Diverged, ExitCode, Unhealthy
 from genai_cli.media.sheets import sheet, sound
+from genai_cli.metrics.quick import NAME as SCORE
+from genai_cli.metrics.quick import QuickScore, has_quick_score
 from genai_cli.models.base import GenerativeModel
+from genai_cli.nn.random import mix
 
+_ENCODED = 256  # validation examples whose codes the doctor looks at
 _PICTURED = 32  # validation examples shown beside their reconstructions
+_SCORED = 6  # tag of this use of the seed
+_SCORED_AT_ONCE = 250
 _UNITS = {"image": "images", "text": "tokens", "music": "tokens", "molecules": "tokens"}
 
 
@@ -70,15 +80,27 @@ class Trainer:
         self.ema: MovingAverage | None = None
         if config.train.ema is not None:
             self.ema = MovingAverage(model, model.ema_parameters(), decay=config.train.ema)
+        self.watch = Watch(
+            config.doctor,
+            Facts(
+                total_steps=self.total_steps, monitor=model.monitor, codebook_size=config.model.get("codebook_size"),
+                patience=config.doctor.patience,
+            ),
+        )  # fmt: skip
+        self._logged: dict[str, float] = {}  # numbers of this step's closing work, for the watch
+        self._reference: Reference | None = None  # read when first needed
         self.done = 0  # steps taken
         self.best: dict[str, float] | None = None  # {"step": ..., "value": ...}
+        self.quick_score: QuickScore | None = None  # made by the first evaluation that needs it
         self.avoided: list[int] = []  # steps that a rollback found to diverge; passed over
         self._work_pending = False  # what is due after the step `done` is not done yet
         self._clock = _Clock()
 
     def run(self, signals: Signals) -> Outcome:
         """Train from the newest checkpoint (or the beginning) to the end, or to a signal."""
-        self._restore()
+        if not self._restore():
+            norms = {f"{group}/weight_norm": player.weight_norm() for group, player in self.step.players.items()}
+            self.watch.curves.add(0, norms)
         if self.done >= self.total_steps and not self._work_pending:
             return Outcome(ExitCode.DONE, self.done, self.total_steps, did_nothing=True)
         if self.config.device.compile:
@@ -99,6 +121,12 @@ class Trainer:
             self._save()
             return Outcome(signals.exit_code, self.done, self.total_steps)
         return Outcome(ExitCode.DONE, self.done, self.total_steps)
+
+    def checkpoint_bytes(self) -> int:
+        """About how large a checkpoint will be: weights, their average, and two slots of the optimizer for each."""
+        weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
+        copies = 1 + (self.ema is not None)
+        return copies * weights + 2 * sum(parameter.nbytes for parameter in self.model.parameters())
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
@@ -135,11 +163,13 @@ class Trainer:
         """Do what is due after the step `done`: log, evaluate, sample, save; all of it on resume if a signal comes."""
         train = self.config.train
         best = self.best
+        self._logged = {}
         try:
             if self._is_due(train.log_every):
                 self._log_averages()
             if self._is_due(train.evaluate_every):
                 best = self._evaluate(signals)
+                self._measure_codes(signals)
             if self._is_due(train.sample_every):
                 self._sample(signals)
         except Interruption:
@@ -151,9 +181,16 @@ class Trainer:
             self.step.averages.clear()
         improved, self.best = best != self.best, best
         self._work_pending = False
-        if improved or self._is_due(train.save_every) or self.done == self.total_steps:
+        found = {self.watch.policy(finding.name): finding for finding in reversed(self._consult())}
+        if "rollback" in found:
+            self._roll_back(found["rollback"])
+            return
+        if improved or self._is_due(train.save_every) or self.done == self.total_steps or "stop" in found:
             self._save()
         self._clock.restart()
+        if "stop" in found:
+            words = f"saved at step {self.done}; genai train run={self.folder} goes on all the same"
+            raise Unhealthy(f"{found['stop'].words}. {found['stop'].disease.remedy} ({words})")
 
     def _abandonable(self, signals: Signals) -> AbstractContextManager[None]:
         """Within, a signal ends the work. Not between ranks: half of them would wait for the other half for ever."""
@@ -176,6 +213,8 @@ class Trainer:
         values = self.step.averages.means()
         for group, player in self.step.players.items():
             values[f"{group}/learning_rate"] = learning_rate(player.settings, self.done - 1, self.total_steps)
+            if f"{group}/loss" in values:  # not where every step since the last line was passed over
+                values[f"{group}/weight_norm"] = player.weight_norm()
         if self.step.skipped:
             values["skipped_updates"] = self.step.skipped
         seconds = self._clock.seconds_per_step()
@@ -184,6 +223,7 @@ class Trainer:
             per_step *= self.model.spec.shape[0]
         speed = per_step / seconds
         self.progress.report(self.done, values, speed=speed, seconds_left=seconds * (self.total_steps - self.done))
+        self._logged |= values
         times = {f"time/{self.progress.unit}_per_second": speed, "time/step_seconds": seconds}
         if self.device.type == "cuda":
             times["time/peak_memory_bytes"] = torch.cuda.max_memory_allocated()
@@ -199,15 +239,33 @@ class Trainer:
                 self.model, self.validation, seed=self.config.seed, batch_size=train.batch_size,
                 device=self.device, limit=train.evaluate_examples,
             )  # fmt: skip
+            score = self._score()
         means = {f"validation/{key}": figure.mean for key, figure in figures.items()}
+        means |= {f"validation/{key}": value for key, value in score.items()}
         if means:
             self.log.numbers(self.done, means)
+            self._logged |= means
             self.progress.say(f"step {self.done}  " + "  ".join(f"{key} {value:.4g}" for key, value in means.items()))
         best = self.best
-        watched = figures.get(self.model.monitor) if self.model.monitor else None
-        if watched is not None and math.isfinite(watched.mean) and (best is None or watched.mean < best["value"]):
-            best = {"step": self.done, "value": watched.mean}
+        watched = figures[self.model.monitor].mean if self.model.monitor in figures else None
+        watched = score.get(SCORE, watched)
+        if watched is not None and math.isfinite(watched) and (best is None or watched < best["value"]):
+            best = {"step": self.done, "value": watched}
         return self.world.broadcast(best)
+
+    def _score(self) -> dict[str, float]:
+        """The Frechet distance of samples: where it was asked for, or where the model has no figure to go by."""
+        train, model = self.config.train, self.model
+        wanted = train.score_samples or (None if model.monitor else train.evaluate_examples or len(self.validation))
+        if wanted is None or not has_quick_score(model.spec):
+            return {}
+        if self.quick_score is None:
+            self.quick_score = QuickScore(model.spec, self.validation, num_examples=wanted, device=self.device)
+        return self.quick_score.score(
+            lambda count: draw(
+                model, count, seed=mix(self.config.seed, _SCORED), batch_size=_SCORED_AT_ONCE, device=self.device
+            )
+        )
 
     def _sample(self, signals: Signals) -> None:
         """The same seeds each time, so that a row of sheets shows one set of samples growing up."""
@@ -221,6 +279,9 @@ class Trainer:
             batch = first_batch(self.validation, _PICTURED, seed=self.config.seed, device=self.device)
             with torch.no_grad():
                 pictures = self.model.pictures(batch)
+            if self._reference is None:
+                self._reference = Reference.of(self.batches.split, self.validation, self.model.spec)
+            self._log_signs(sample_signs(samples, self._reference, self.model.spec))
         self.log.sheet(self.done, "samples", sheet(samples, self.model.spec))
         heard = sound(samples, self.model.spec)
         if heard is not None:
@@ -228,8 +289,58 @@ class Trainer:
         for name, picture in pictures.items():
             self.log.sheet(self.done, name, sheet(picture, self.model.spec))
 
+    def _measure_codes(self, signals: Signals) -> None:
+        """What the codes say of the validation split, where they are random."""
+        if not self.world.is_first or type(self.model).posterior is GenerativeModel.posterior:
+            return
+        with self._sampling_weights(), evaluation_mode(self.model), self._abandonable(signals), torch.no_grad():
+            batch = first_batch(self.validation, _ENCODED, seed=self.config.seed, device=self.device)
+            self._log_signs(code_signs(*self.model.posterior(batch[self.model.spec.key])))
+
+    def _log_signs(self, signs: dict[str, float]) -> None:
+        if signs:
+            self.log.numbers(self.done, signs)
+            self._logged |= signs
+
     def _sampling_weights(self) -> AbstractContextManager[None]:
         return self.ema.applied() if self.ema is not None else nullcontext()
+
+    # -- the doctor -------------------------------------------------------------------------------------------------
+
+    def _consult(self) -> list[Finding]:
+        """What the doctor newly finds in the numbers that this step logged: told, but for what leads to a rollback."""
+        found = self.watch.examine(self.done, self._logged) if self.world.is_first else []
+        found = self.world.broadcast(found)
+        for finding in found:
+            if self.watch.policy(finding.name) != "rollback":
+                self._report(finding)
+        return found
+
+    def _report(self, finding: Finding) -> None:
+        self.log.finding(finding.step, finding.to_json())
+        self.progress.say(f"doctor: {finding.words}. {finding.disease.remedy}")
+
+    def _roll_back(self, finding: Finding) -> None:
+        """Back to the newest checkpoint from before `finding` began; the steps since then are passed over.
+
+        Raises Unhealthy, saved, where there is none or after too many rollbacks.
+        """
+        flagged, avoided, rollbacks = self.done, self.avoided, self.watch.rollbacks + 1
+        steps = [int(path.name[-8:]) for path in checkpoints.checkpoints(self.folder / "checkpoints")]
+        is_possible = self.world.broadcast(any(step < finding.since for step in steps))
+        if rollbacks > self.config.doctor.rollbacks or not is_possible:
+            self._report(finding)
+            tried = f"after {rollbacks - 1} rollbacks" if is_possible else "and no checkpoint is from before it began"
+            self._save()
+            raise Unhealthy(f"{finding.words}, {tried}. {finding.disease.remedy}")
+        if self.world.is_first:
+            checkpoints.discard_from(self.folder / "checkpoints", finding.since)
+        self.world.barrier()
+        self._restore()
+        self.avoided = sorted({*avoided, *range(self.done, flagged)})
+        self.watch.rollbacks = rollbacks
+        self._reopen_logs(f"the doctor rolls back to step {self.done}; the steps to {flagged} will be passed over")
+        self._report(finding)
 
     # -- save, restore, recover -------------------------------------------------------------------------------------
 
@@ -256,6 +367,7 @@ class Trainer:
                     "skipped": self.step.skipped,
                     "skipped_in_a_row": self.step.skipped_in_a_row(),
                     "work_pending": self._work_pending,
+                    "doctor": self.watch.state(),
                 },
             )
             best_step = int(self.best["step"]) if self.best else None
@@ -290,11 +402,14 @@ class Trainer:
         self.best = saved.state["best"]
         self.avoided = saved.state["avoided"]
         self._work_pending = saved.state["work_pending"]
+        self.watch.load_state(saved.state.get("doctor"))
         self.done = saved.step
 
     def _handle_non_finite(self, error: NonFinite) -> None:
         """The policy `train.nonfinite` for a step that diverged before it touched the weights."""
+        finding = Finding("not_finite", self.done, self.done, str(error))
         if self.config.train.nonfinite != "rollback":
+            self.log.finding(finding.step, finding.to_json())
             raise Diverged(f"{error}. {self._advice()}") from error
         avoided = [*self.avoided, self.done]
         if len(avoided) > self.config.train.nonfinite_limit:
@@ -302,8 +417,13 @@ class Trainer:
         if not self._restore():
             raise Diverged(f"{error}, and there is no checkpoint to go back to. {self._advice()}") from error
         self.avoided = avoided
+        self._reopen_logs(f"{error}: back to step {self.done}; that step will be passed over")
+        self._report(finding)
+
+    def _reopen_logs(self, words: str) -> None:
+        """After a rollback: cut off what was logged since, and say so."""
         self.log.close()
-        self.progress.say(f"{error}: back to step {self.done}; that step will be passed over")
+        self.progress.say(words)
         self.progress.close()
         self._open_logs()
 

@@ -5,7 +5,7 @@ A model with one objective writes `loss` and `sample` and nothing else.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -44,6 +44,8 @@ class GenerativeModel(nn.Module, ABC):
     modalities: ClassVar[tuple[str, ...]]  # of data it can be trained on: keys of DATA_KEYS, such as "image"
     rules: ClassVar[dict[str, str]] = {}  # "width % heads == 0": "width must be divisible by heads"
     tiny: ClassVar[dict[str, Any]] = {}  # options of the smallest instance that is still all of the model; for tests
+    # What keys of `evaluate` mean, where metrics/likelihood.py does not know: {"nll": "nats, exact -log p(x)"}.
+    figures: Mapping[str, str] = {}
     monitor: ClassVar[str | None] = None  # the key of `evaluate` whose lowest mean marks the best checkpoint
     batches_per_step: int = 1  # how many batches one step draws
 
@@ -89,6 +91,13 @@ class GenerativeModel(nn.Module, ABC):
         """Examples (B, *spec.shape) to their codes (B, latent_dim); the mean, where codes are random."""
         raise NotImplementedError(f"{type(self).__name__} has no encoder")
 
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of a Gaussian q(z | x), (B, latent_dim) each, where codes are random.
+
+        The doctor measures by it what codes say of the data.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no posterior")
+
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         """The players: a partition of the parameters, each group with an optimizer of its own."""
         return {"model": self.parameters()}
@@ -98,7 +107,14 @@ class GenerativeModel(nn.Module, ABC):
         return self.parameters()
 
     def evaluate(self, batch: Batch) -> Metrics:
-        """Held-out quantities of each example, (B,) each, such as {"nll": nats}. Empty if the model has none."""
+        """Held-out quantities of each example, (B,) each, such as {"nll": nats}. Empty if the model has none.
+
+        Options of `genai evaluate` are keyword-only arguments, as those of `sample` are of `genai sample`.
+        """
+        return {}
+
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """Figures of many held-out examples together that are no means over them, such as how many units are in use."""
         return {}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Generative adversarial network (Goodfellow et al. 2014, arXiv:1406.2661). `genai train model=gan dataset=mnist`
 
 The discriminator learns to tell data from fakes, the generator to make fakes that it takes for data (Algorithm 1, with
-one step of the discriminator for each of the generator).
+one step of the discriminator for each of the generator, if `critic_steps` does not say otherwise).
 """
 
 import math
@@ -15,17 +15,20 @@ from torch.nn import Parameter
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
-from genai_cli.nn.adversarial import GENERATOR_LOSSES, discriminator_loss
+from genai_cli.nn.game import Game
+from genai_cli.nn.linear import FastLinear
 from genai_cli.nn.mlp import mlp
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import tanh_to_range
-from genai_cli.rules import PositiveInt
+from genai_cli.nn.regularizers import spectrally_normalise
+from genai_cli.rules import PositiveFloat, PositiveInt
 
 
 class GAN(GenerativeModel):
     """Two perceptrons in a game: generator latent_dim -> width -> 2 width -> data, discriminator the same backwards.
 
-    `generator=stochastic` adds noise to what the generator makes of z, of a size that it learns.
+    `generator=stochastic` adds noise to what the generator makes of z, of a size that it learns. Losses, regularisers
+    and augmentations are those of `nn/game.py`.
     """
 
     modalities = ("image", "points")
@@ -37,32 +40,42 @@ class GAN(GenerativeModel):
         *,
         latent_dim: PositiveInt = 100,
         width: PositiveInt = 256,
-        loss: Literal["nonsaturating", "minimax"] = "nonsaturating",
+        loss: Literal["nonsaturating", "minimax", "lsgan", "wgan", "hinge", "relativistic"] = "nonsaturating",
+        regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "spectral", "lecam", "consistency"] = "none",
+        regularizer_weight: PositiveFloat | None = None,
+        regularizer_every: PositiveInt = 1,
+        critic_steps: PositiveInt = 1,
+        augment: Literal["none", "diffaug", "ada"] = "none",
         generator: Literal["deterministic", "stochastic"] = "deterministic",
     ):
         super().__init__(spec)
         self.latent_dim = latent_dim
-        self.judge_fakes = GENERATOR_LOSSES[loss]
+        # No layer of the discriminator mixes rows: one pass over data and fakes is the same as two.
+        self.game = Game(
+            spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
+            regularizer_every=regularizer_every, critic_steps=critic_steps, augment=augment, joins_passes=True,
+        )  # fmt: skip
+        self.batches_per_step = critic_steps
         self.generator = Generator(spec, latent_dim, width, is_stochastic=generator == "stochastic")
         widths = [math.prod(spec.shape), 2 * width, width, 1]
-        self.discriminator = nn.Sequential(nn.Flatten(), mlp(widths, lambda: nn.LeakyReLU(0.2)))
+        # FastLinear has no second derivative, which penalties on gradients need, and reads its weight twice.
+        linear = FastLinear if regularizer in ("none", "lecam", "consistency") else nn.Linear
+        self.discriminator = nn.Sequential(nn.Flatten(), mlp(widths, lambda: nn.LeakyReLU(0.2), linear=linear))
+        if regularizer == "spectral":
+            spectrally_normalise(self.discriminator)
 
     def train_step(self, step: Step) -> None:
-        step.minimize("discriminator", self.discriminator_loss)
-        step.minimize("generator", self.generator_loss)
+        self.game.play(step, self.discriminator_loss, self.generator_loss)
 
-    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        real = batch[self.spec.key]
+    def discriminator_loss(self, batch: Batch, *, regularize: bool = True) -> tuple[Tensor, Metrics]:
         with torch.no_grad():
             fake = self.generator(batch.random)
-        # One pass over both is faster than two, and the same: no layer mixes rows.
-        real_logits, fake_logits = self.discriminator(torch.cat([real, fake])).chunk(2)  # each (B, 1)
-        metrics = {"real_probability": real_logits.sigmoid().mean(), "fake_probability": fake_logits.sigmoid().mean()}
-        return discriminator_loss(real_logits, fake_logits), metrics
+        real = batch[self.spec.key]
+        return self.game.discriminator_loss(self.discriminator, real, fake, batch.random, regularize=regularize)
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         fake = self.generator(batch.random)
-        return self.judge_fakes(self.discriminator(fake)), {}
+        return self.game.generator_loss(self.discriminator, fake, batch[self.spec.key], batch.random)
 
     def sample(self, random: RowRandom) -> Tensor:
         return self.generator(random)
@@ -80,13 +93,7 @@ class GAN(GenerativeModel):
         return self.generator.parameters()
 
     def evaluate(self, batch: Batch) -> Metrics:
-        """What the discriminator thinks of unseen data and of fakes: no figure of merit.
-
-        A "real" far below the one of training says that it has learned the training set by heart.
-        """
-        real = self.discriminator(batch[self.spec.key]).sigmoid()
-        fake = self.discriminator(self.generator(batch.random)).sigmoid()
-        return {"real_probability": real.squeeze(1), "fake_probability": fake.squeeze(1)}
+        return self.game.evaluate(self.discriminator, batch[self.spec.key], self.generator(batch.random))
 
 
 class Generator(nn.Module):

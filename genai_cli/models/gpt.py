@@ -24,6 +24,7 @@ class GPT(GenerativeModel):
     """A causal transformer: p(tokens) is the product of p(token | tokens before it)."""
 
     modalities = ("text", "music", "molecules")
+    figures = {"nll": "nats per token, exact -log p(x)"}
     monitor = "nll"
     rules = {
         "width % heads == 0": "width must be divisible by heads",

@@ -4,27 +4,36 @@ p(z) = N(0, I) is decoded to p(x | z), and q(z | x) = N(mu, diag(sigma^2)) encod
 lower bound E_q log p(x | z) - KL(q(z | x) || p(z)), in nats.
 """
 
-import math
+from functools import partial
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from genai_cli.data.base import Batch, Spec
-from genai_cli.models.base import GenerativeModel, Metrics
-from genai_cli.nn.mlp import mlp
+from genai_cli.models.base import GenerativeModel, Metrics, Step
+from genai_cli.nn.coders import build_decoder, build_encoder
+from genai_cli.nn.gaussians import (
+    active_units,
+    kl_per_coordinate,
+    log_normal,
+    log_standard_normal,
+    mutual_information,
+    reparameterise,
+    with_free_bits,
+)
+from genai_cli.nn.importance import importance_weighted_bound
+from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.ranges import Range, flatten_to_unit, from_unit, tanh_to_range, to_unit
+from genai_cli.nn.ranges import flatten_to_unit
 from genai_cli.nn.rows import alternate_rows
-from genai_cli.rules import NonNegativeFloat, PositiveInt
+from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 class VAE(GenerativeModel):
-    """Two perceptrons around a Gaussian code: data -> width -> latent_dim -> width -> data.
+    """An encoder and a decoder, perceptrons or convolutions, around a Gaussian code.
 
-    `likelihood=auto` is bernoulli where the data have a range (pixels), gaussian where they have none. `beta` weights
-    the KL term in training alone (Higgins et al. 2017): what is evaluated is always the bound.
+    `beta` weights the KL term in training alone (Higgins et al. 2017), rising from zero in `beta_warmup` steps;
+    `free_bits` (nats) is what each coordinate of the code may say for nothing. What is evaluated is always the bound.
     """
 
     modalities = ("image", "points")
@@ -37,27 +46,43 @@ class VAE(GenerativeModel):
         *,
         latent_dim: PositiveInt = 20,
         width: PositiveInt = 400,
-        likelihood: Literal["auto", "bernoulli", "gaussian"] = "auto",
+        depth: PositiveInt = 1,
+        backbone: Literal["auto", "mlp", "conv"] = "mlp",
+        likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
+        sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
+        levels: PositiveInt = 256,
         beta: NonNegativeFloat = 1.0,
+        beta_warmup: NonNegativeInt = 0,
+        free_bits: NonNegativeFloat = 0.0,
     ):
         super().__init__(spec)
-        self.latent_dim, self.beta = latent_dim, beta
-        data_dim = math.prod(spec.shape)
-        self.encoder = mlp([data_dim, width, 2 * latent_dim])
-        self.decoder = mlp([latent_dim, width, data_dim])
-        self.likelihood = build_likelihood(likelihood, spec)
+        self.latent_dim, self.beta, self.beta_warmup, self.free_bits = latent_dim, beta, beta_warmup, free_bits
+        likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
+        size = {"backbone": backbone, "width": width, "depth": depth}
+        self.encoder = build_encoder(spec, 2 * latent_dim, **size)
+        self.decoder = build_decoder(spec, latent_dim, likelihood.num_outputs, **size)
+        self.likelihood = likelihood
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        reconstruction, kl = self.bound(batch)
-        metrics = {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
-        return (reconstruction + self.beta * kl).mean(), {name: value.mean() for name, value in metrics.items()}
+    def train_step(self, step: Step) -> None:
+        share = min(1.0, (step.number + 1) / self.beta_warmup) if self.beta_warmup else 1.0
+        step.minimize("model", partial(self.loss, beta=share * self.beta))
+
+    def loss(self, batch: Batch, *, beta: float | None = None) -> tuple[Tensor, Metrics]:
+        reconstruction, kl = self.bound(batch)  # (B,), (B, latent_dim)
+        penalty = with_free_bits(kl, self.free_bits) if self.free_bits else kl.sum(1).mean()
+        metrics = {name: value.mean() for name, value in self.terms(reconstruction, kl).items()}
+        return reconstruction.mean() + (self.beta if beta is None else beta) * penalty, metrics
 
     def bound(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The two terms of the negative bound, (B,) each, in nats, with one draw from q for the first."""
+        """The terms of the negative bound in nats, with one draw from q for the first: (B,) and (B, latent_dim)."""
         x = batch[self.spec.key]  # (B, *shape)
         mu, logvar = self.posterior(x)
-        z = mu + torch.exp(0.5 * logvar) * batch.random.normal(self.latent_dim)
-        return self.likelihood.nll(self.decoder(z), x.flatten(1)), kl_to_standard_normal(mu, logvar)
+        z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
+        return self.likelihood.nll(self.decoder(z), x.flatten(1)), kl_per_coordinate(mu, logvar)
+
+    def terms(self, reconstruction: Tensor, kl: Tensor) -> Metrics:
+        kl = kl.sum(1)
+        return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, *shape) to the mean and the log variance of q(z | x), (B, latent_dim) each."""
@@ -84,79 +109,30 @@ class VAE(GenerativeModel):
         mu, _ = self.posterior(x)
         return mu
 
-    def evaluate(self, batch: Batch) -> Metrics:
-        reconstruction, kl = self.bound(batch)
-        return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+    def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
+        """The bound; with `importance_samples=k`, also the tighter one of k draws (5,000 is customary)."""
+        figures = self.terms(*self.bound(batch))
+        if importance_samples:
+            bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
+            figures[f"negative_iw_bound_{importance_samples}"] = -bound
+        return figures
+
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """How much of the code is in use: no more than a few units, and few nats, where the posterior has collapsed."""
+        mu, logvar = self.posterior(batch[self.spec.key])
+        z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
+        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
+
+    def _log_weights(self, batch: Batch, count: int) -> Tensor:
+        """log p(x, z) / q(z | x) for `count` draws of z for each example, (count, B)."""
+        x = batch[self.spec.key]
+        mu, logvar = self.posterior(x)
+        z = reparameterise(mu, logvar, batch.random.normal(count, self.latent_dim).transpose(0, 1))  # (count, B, D)
+        output = self.decoder(z.flatten(0, 1))
+        nll = self.likelihood.nll(output, x.flatten(1).repeat(count, 1)).unflatten(0, (count, -1))
+        return log_standard_normal(z) - log_normal(z, mu, logvar) - nll
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Rows of data, each above the row of their reconstructions from the mean of q."""
         x = batch[self.spec.key]
         return {"reconstruction": alternate_rows(x, self.decode(self.encode(x)))}
-
-
-def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mu, diag(exp(logvar))) || N(0, I)), (B, D) twice to (B,), in nats (Appendix B)."""
-    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(1)
-
-
-class Bernoulli(nn.Module):
-    """Each coordinate a coin of probability sigmoid(output), for data scaled to [0, 1].
-
-    Exact for black and white pixels. For grey ones it is the customary cross-entropy: a bound in nats that compares
-    only with others of its kind, for it is no density over [0, 1] (Loaiza-Ganem & Cunningham 2019).
-    """
-
-    def __init__(self, value_range: Range):
-        super().__init__()
-        self.value_range = value_range
-
-    def nll(self, output: Tensor, x: Tensor) -> Tensor:
-        """(B, D) twice to (B,)."""
-        unit = to_unit(x, self.value_range)
-        return F.binary_cross_entropy_with_logits(output.float(), unit, reduction="none").sum(1)
-
-    def mean(self, output: Tensor) -> Tensor:
-        return from_unit(output.sigmoid(), self.value_range)
-
-    def draw(self, output: Tensor, random: RowRandom) -> Tensor:
-        is_one = random.uniform(output.shape[1]) < output.sigmoid()
-        return from_unit(is_one.to(output.dtype), self.value_range)
-
-
-class Gaussian(nn.Module):
-    """N(mean, sigma^2) for each coordinate, with one learned sigma; a density per unit of the data as they are fed.
-
-    Where the data are bounded, a tanh keeps the mean within their range.
-    """
-
-    def __init__(self, value_range: Range | None):
-        super().__init__()
-        self.value_range = value_range
-        # Begins small beside the data: from sigma = 1 the decoder of points learns to do without z.
-        self.log_sigma = nn.Parameter(torch.tensor(-1.0))
-
-    def nll(self, output: Tensor, x: Tensor) -> Tensor:
-        """(B, D) twice to (B,)."""
-        residual = (x - self.mean(output.float())) / self.log_sigma.exp()
-        return (0.5 * residual.square() + self.log_sigma + 0.5 * math.log(2 * math.pi)).sum(1)
-
-    def mean(self, output: Tensor) -> Tensor:
-        return tanh_to_range(output, self.value_range)
-
-    def draw(self, output: Tensor, random: RowRandom) -> Tensor:
-        x = self.mean(output) + self.log_sigma.exp() * random.normal(output.shape[1])
-        return x if self.value_range is None else x.clamp(*self.value_range)
-
-
-def build_likelihood(name: str, spec: Spec) -> Bernoulli | Gaussian:
-    """Raises ValueError where bernoulli is asked for data without a range."""
-    if name == "auto":
-        name = "gaussian" if spec.value_range is None else "bernoulli"
-    if name == "gaussian":
-        return Gaussian(spec.value_range)
-    if spec.value_range is None:
-        raise ValueError(
-            f"model.likelihood=bernoulli needs data with a range, which {spec.modality} do not have: "
-            "use model.likelihood=gaussian"
-        )
-    return Bernoulli(spec.value_range)

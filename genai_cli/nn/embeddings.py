@@ -39,8 +39,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width: int, dim: int):
         super().__init__()
         self.width = width
-        self.layers = nn.Sequential(nn.Linear(width, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
+        self.layers = nn.Sequential(nn.Linear(width, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        """(B,) -> (B, dim), past its nonlinearity: a block needs one linear map of it and no more."""
+        """(B,) -> (B, dim), to be summed with what else a block is told, before a nonlinearity."""
         return self.layers(sinusoidal_embedding(t, self.width))

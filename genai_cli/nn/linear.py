@@ -21,15 +21,19 @@ class FastLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ..., in_features) to (B, ..., out_features)."""
-        if x.numel() * len(self.weight) < SMALLEST or not _is_for_onednn(x, self.weight):
-            return F.linear(x, self.weight, self.bias)
-        # Two nodes of the graph, so that whoever wants the gradient of only the input or only the weight computes no
-        # other (a generator's turn through its discriminator).
-        bias = None if self.bias is None else self.bias.detach()
-        through_input = _ThroughInput.apply(x, self.weight.detach(), bias)
-        if not (torch.is_grad_enabled() and self.weight.requires_grad):
-            return through_input
-        return through_input + _ThroughWeight.apply(x.detach(), self.weight, self.bias)
+        return fast_linear(x, self.weight, self.bias)
+
+
+def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`, in everything but speed; see `FastLinear`."""
+    if x.numel() * len(weight) < SMALLEST or not _is_for_onednn(x, weight):
+        return F.linear(x, weight, bias)
+    # Two nodes of the graph, so that whoever wants the gradient of only the input or only the weight computes no
+    # other (a generator's turn through its discriminator).
+    through_input = _ThroughInput.apply(x, weight.detach(), None if bias is None else bias.detach())
+    if not (torch.is_grad_enabled() and weight.requires_grad):
+        return through_input
+    return through_input + _ThroughWeight.apply(x.detach(), weight, bias)
 
 
 class _ThroughInput(torch.autograd.Function):

@@ -17,6 +17,26 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     return _SumOverRanks.apply(x) if has_many_ranks() else x
 
 
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """The elementwise mean of every rank's `x`: of a mean over a rank's rows, the mean over the whole batch."""
+    return sum_over_ranks(x) / dist.get_world_size() if has_many_ranks() else x
+
+
+def gather_over_ranks(x: Tensor) -> Tensor:
+    """The rows of every rank in their order, (R B, ...), for `x` (B, ...) of as many rows on each; differentiable."""
+    if not has_many_ranks():
+        return x
+    rank, size = dist.get_rank(), dist.get_world_size()
+    before, after = x.new_zeros(rank * len(x), *x.shape[1:]), x.new_zeros((size - 1 - rank) * len(x), *x.shape[1:])
+    return sum_over_ranks(torch.cat([before, x, after]))
+
+
+def own_rows(everyone: Tensor, count: int) -> Tensor:
+    """This rank's `count` rows of what `gather_over_ranks` gave."""
+    start = dist.get_rank() * count if has_many_ranks() else 0
+    return everyone[start : start + count]
+
+
 class _SumOverRanks(torch.autograd.Function):
     """y = sum_r x_r on every rank. If L_r is rank r's loss, then d(sum_r L_r)/dx_s = sum_r dL_r/dy: the same map."""
 

@@ -3,16 +3,19 @@
 A U-Net is nested levels: residual blocks at one resolution, the same again at half of it, and blocks after that.
 What differs from the paper, for speed at equal parameters:
 
+- `patch` x `patch` pixels are one position from the start, as in a vision transformer: full resolution, where an image
+  has most of its positions and the least to say at each, is left to one linear map on either end;
 - what comes up from the level below is added to what went down, not concatenated: every convolution of a level is of
   C to C channels, and the level below is one more residual branch;
 - channels double at every level, so that each level costs as much as the one above it, and the memory-bound work
   (norms, activations) halves;
 - the way down is one 2x2 convolution of stride 2; the way up is a 1x1 convolution *before* the nearest-neighbour
-  enlargement (the two commute), in place of a 3x3 convolution after it, on four times the pixels;
+  enlargement (the two commute), in place of a 3x3 convolution after it, on four times the positions;
 - attention stands once, at the lowest resolution, and the levels above have none;
 - tensors lie channels-last in memory, which halves the backward pass of a convolution at 28x28.
 
-On a CPU with AVX-512, choose `width` a multiple of 32: 24 channels cost as much as 32.
+The condition (what time it is, which class) scales and shifts every block's second norm, the adaptive group
+normalisation of Dhariwal & Nichol 2021 (arXiv:2105.05233).
 """
 
 import math
@@ -21,66 +24,66 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genai_cli.nn.embeddings import TimeEmbedding
-
 
 class UNet(nn.Module):
-    """(B, C, H, W) and times (B,) to (B, C, H, W). Zero before training.
+    """Images (B, C, H, W) and conditions (B, E) to (B, C, H, W). Zero before training.
 
-    `width` channels at full resolution, twice as many at each of the `levels - 1` below it; `depth` residual blocks a
-    level on the way down and as many on the way up; `heads` of attention at the bottom, 0 for none.
-    Raises ValueError if a side of `shape` (C, H, W) cannot be halved `levels - 1` times.
+    `width` channels at the upper resolution, twice as many at each of the `levels - 1` below it; `depth` residual
+    blocks a level on the way down and as many on the way up; `heads` of attention at the bottom, 0 for none.
+    Raises ValueError if a side of `shape` (C, H, W) cannot be cut into patches and halved `levels - 1` times.
     """
 
     def __init__(
         self,
         shape: tuple[int, int, int],
         *,
-        width: int = 32,
-        levels: int = 3,
+        condition_dim: int,
+        width: int = 64,
+        levels: int = 2,
         depth: int = 1,
         heads: int = 4,
+        patch: int = 2,
         dropout: float = 0.0,
     ):
         super().__init__()
-        _check(shape, width=width, levels=levels, heads=heads)
-        channels = [width * 2**level for level in range(levels)]  # from full resolution down
-        time_dim = channels[-1]
+        _check(shape, width=width, levels=levels, heads=heads, patch=patch)
+        channels = [width * 2**level for level in range(levels)]  # from the upper resolution down
         inner = Attention(channels[-1], heads) if heads else None
         for level in reversed(range(levels)):
-            inner = Level(channels[level], time_dim, inner, depth=depth, dropout=dropout)
+            inner = Level(channels[level], condition_dim, inner, depth=depth, dropout=dropout)
             if level > 0:
                 inner = HalfResolution(channels[level - 1], channels[level], inner)
 
-        self.time = TimeEmbedding(width, time_dim)
-        self.stem = nn.Conv2d(shape[0], width, 3, padding=1)
+        self.patch = patch
+        self.stem = nn.Conv2d(shape[0] * patch**2, width, 3, padding=1)
         self.levels = inner
         self.norm = group_norm(width)
-        self.head = zero(nn.Conv2d(width, shape[0], 3, padding=1))
+        self.head = zero(nn.Conv2d(width, shape[0] * patch**2, 3, padding=1))
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        h = self.stem(x).contiguous(memory_format=torch.channels_last)  # (B, width, H, W)
-        h = self.levels(h, self.time(t))
-        return self.head(F.silu(self.norm(h)))
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        x = F.pixel_unshuffle(x, self.patch)  # (B, C P^2, H / P, W / P)
+        h = self.stem(x).contiguous(memory_format=torch.channels_last)  # (B, width, H / P, W / P)
+        h = self.levels(h, condition)
+        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch)
 
 
 class Level(nn.Module):
     """Blocks at one resolution, then `inner` (the level below, or attention) as a residual branch, then more blocks."""
 
-    def __init__(self, channels: int, time_dim: int, inner: nn.Module | None, *, depth: int, dropout: float):
+    def __init__(self, channels: int, condition_dim: int, inner: nn.Module | None, *, depth: int, dropout: float):
         super().__init__()
-        self.before = nn.ModuleList(ResidualBlock(channels, time_dim, dropout) for _ in range(depth))
+        self.before = nn.ModuleList(ResidualBlock(channels, condition_dim, dropout) for _ in range(depth))
         self.inner = inner
-        self.after = nn.ModuleList(ResidualBlock(channels, time_dim, dropout) for _ in range(depth))
+        self.after = nn.ModuleList(ResidualBlock(channels, condition_dim, dropout) for _ in range(depth))
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         for block in self.before:
-            x = block(x, time)  # (B, C, H, W)
+            x = block(x, condition)  # (B, C, H, W)
         if self.inner is not None:
-            x = x + self.inner(x, time)
+            x = x + self.inner(x, condition)
         for block in self.after:
-            x = block(x, time)
+            x = block(x, condition)
         return x
 
 
@@ -93,30 +96,31 @@ class HalfResolution(nn.Module):
         self.inner = inner
         self.up = nn.Conv2d(coarse, fine, 1)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self.inner(self.down(x), time)  # (B, coarse, H / 2, W / 2)
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        h = self.inner(self.down(x), condition)  # (B, coarse, H / 2, W / 2)
         return F.interpolate(self.up(h), scale_factor=2, mode="nearest")
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with the time added between them; the identity before training."""
+    """Two convolutions, the second after a norm that the condition scales and shifts; the identity before training."""
 
-    def __init__(self, channels: int, time_dim: int, dropout: float):
+    def __init__(self, channels: int, condition_dim: int, dropout: float):
         super().__init__()
         self.norm1 = group_norm(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.time = nn.Linear(time_dim, channels)
-        self.norm2 = group_norm(channels)
+        self.norm2 = group_norm(channels, affine=False)
+        self.modulation = nn.Linear(condition_dim, 2 * channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zero(nn.Conv2d(channels, channels, 3, padding=1))
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x))) + self.time(time)[:, :, None, None]
-        return x + self.conv2(self.dropout(F.silu(self.norm2(h))))
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)  # each (B, C, 1, 1)
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        return x + self.conv2(self.dropout(F.silu(torch.addcmul(shift, h, 1 + scale))))
 
 
 class Attention(nn.Module):
-    """Every pixel attends to every other; zero before training. Called like a level, so given the time, unread."""
+    """Every position attends to every other; zero before training. Called like a level: the condition goes unread."""
 
     def __init__(self, channels: int, heads: int):
         super().__init__()
@@ -125,7 +129,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zero(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         height = x.shape[2]
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, T, C) with T = H W; a view, channels being last
         q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, N, T, D)
@@ -133,9 +137,9 @@ class Attention(nn.Module):
         return self.out(mixed).transpose(1, 2).unflatten(2, (height, -1))
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int, *, affine: bool = True) -> nn.GroupNorm:
     """At most 32 groups, of at least four channels each. `channels` is a multiple of four."""
-    return nn.GroupNorm(math.gcd(32, channels // 4), channels)
+    return nn.GroupNorm(math.gcd(32, channels // 4), channels, affine=affine)
 
 
 def zero(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
@@ -145,13 +149,14 @@ def zero(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     return layer
 
 
-def _check(shape: tuple[int, int, int], *, width: int, levels: int, heads: int) -> None:
+def _check(shape: tuple[int, int, int], *, width: int, levels: int, heads: int, patch: int) -> None:
     _, height, width_of_image = shape
     factor = 2 ** (levels - 1)
-    if height % factor or width_of_image % factor:
+    if height % (patch * factor) or width_of_image % (patch * factor):
         raise ValueError(
-            f"levels={levels} halves an image {levels - 1} times, so its sides must be divisible by {factor}, "
-            f"but it is {height}x{width_of_image}: use fewer levels or resize the images"
+            f"patch={patch} and levels={levels} need images with sides divisible by {patch * factor}, patch times a "
+            f"halving for each level but one, but they are {height}x{width_of_image}: use patch=1, fewer levels or "
+            "resize the images"
         )
     if width % 4:
         raise ValueError(f"width={width} must be divisible by 4, the channels of a normalisation group")

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from genai_cli.data.base import Spec
 from genai_cli.engine import checkpoint as checkpoints
 from genai_cli.engine import faults
 from genai_cli.engine.checkpoint import Checkpoint, damage, load, load_newest, read, save
 from genai_cli.engine.storage import replace_durably
 from genai_cli.errors import ConfigError, StorageError
+from tests.engine.duel import SPEC, Duel, make_config, make_trainer, train
 
 FILES = ["manifest.json", "state.json", "model.safetensors", "ema.safetensors", "optimizer.safetensors"]
 
@@ -178,3 +181,18 @@ def test_replacing_a_file_leaves_the_old_one_or_the_new_one(tmp_path: Path) -> N
         assert path.read_bytes() == (b"new" if count >= 4 else b"old")
         assert os.listdir(tmp_path) == ["config.yaml"]
         path.write_bytes(b"old")
+
+
+def test_the_size_of_a_checkpoint_is_known_before_training(tmp_path: Path) -> None:
+    class Large(Duel):
+        """Of which weights, not headers and counters, take the space."""
+
+        def __init__(self, spec: Spec):
+            super().__init__(spec)
+            self.generator[-1] = nn.Sequential(nn.Linear(4, 20_000), nn.Linear(20_000, 2))
+
+    config = make_config(steps=1, ema=0.9)
+    expected = make_trainer(tmp_path, config, Large(SPEC)).checkpoint_bytes()
+    train(tmp_path, config, Large(SPEC))
+    (saved,) = (tmp_path / "checkpoints").glob("step-*")
+    assert sum(path.stat().st_size for path in saved.iterdir()) == pytest.approx(expected, rel=0.1)

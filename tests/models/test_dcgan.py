@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from genai_cli.data.base import Batch, Spec
-from genai_cli.models.dcgan import DCGAN, split_side
+from genai_cli.models.dcgan import DCGAN
+from genai_cli.nn.convnets import split_side
 from genai_cli.nn.norm import BatchNorm
 from genai_cli.nn.random import BatchRandom, SampleRandom
 

@@ -20,10 +20,14 @@ class GaussianOracle(nn.Module):
 
     def __init__(self, model: DDPM):
         super().__init__()
+        self.num_classes = 0  # and no labels
         self.model = [model]  # in a list: not a submodule
         self.times = []
 
-    def forward(self, x_t: Tensor, time: Tensor) -> Tensor:
+    def label_of(self, batch: Batch) -> None:
+        return None
+
+    def forward(self, x_t: Tensor, time: Tensor, label: None = None) -> Tensor:
         model = self.model[0]
         self.times.append(time[0].item())
         t = (time * model.num_timesteps / 1000).round().long()
@@ -33,7 +37,7 @@ class GaussianOracle(nn.Module):
         return {"x0": x0, "eps": eps, "v": alpha * eps - sigma * x0}[model.objective]
 
 
-@pytest.mark.parametrize("solver", ["ddpm", "ddim"])
+@pytest.mark.parametrize("solver", ["ddpm", "ddim", "dpmpp_2m"])
 @pytest.mark.parametrize("objective", ["eps", "x0", "v"])
 def test_samples_of_a_perfect_network_are_the_data(objective, solver):
     model = DDPM(POINT, objective=objective, num_timesteps=200, sampling_steps=200, solver=solver)
@@ -47,7 +51,7 @@ def test_samples_of_a_perfect_network_are_the_data(objective, solver):
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_loss_of_a_perfect_network_is_the_variance_that_no_network_can_explain(schedule):
     """Var[eps | x_t] = alpha^2 s^2 / (alpha^2 s^2 + sigma^2), averaged over 1..T."""
-    model = DDPM(POINT, objective="eps", schedule=schedule)
+    model = DDPM(POINT, objective="eps", schedule=schedule, min_snr=None)
     model.network = GaussianOracle(model)
     signal = STD**2 * model.alpha_bar[1:]
     optimum = (signal / (signal + 1 - model.alpha_bar[1:])).mean().item()
@@ -61,7 +65,7 @@ def test_loss_of_a_perfect_network_is_the_variance_that_no_network_can_explain(s
 def test_training_reaches_the_known_optimum_of_a_mixture():
     """Data at -1 and 1, half each, of standard deviation 0.1: E[v | x_t] is known, its error is an integral."""
     torch.manual_seed(0)
-    model = DDPM(POINT, width=8, num_timesteps=50, sampling_steps=25)
+    model = DDPM(POINT, width=16, num_timesteps=50, sampling_steps=25, min_snr=None)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 
     def batch(*key: int, size: int = 512) -> Batch:
@@ -102,7 +106,7 @@ def mixture_optimum(alpha_bar: Tensor) -> float:
 
 @pytest.mark.parametrize(("objective", "expected"), [("eps", 1.0), ("x0", 0.25)])
 def test_loss_before_training_is_the_power_of_the_target(objective, expected):
-    model = DDPM(POINT, objective=objective)
+    model = DDPM(POINT, objective=objective, min_snr=None)
     random = BatchRandom(0, stop=20_000)
     loss, _ = model.loss(Batch({"points": 0.5 * random.normal(1)}, random))
     assert loss.item() == pytest.approx(expected, rel=0.05)
@@ -151,7 +155,7 @@ def test_images_stay_within_their_range_and_points_are_not_clipped():
     images = trained_a_little(IMAGE, solver="ddpm").sample(SampleRandom(0, range(8)), steps=8)
     assert images.min() >= -1 and images.max() <= 1
     far = DDPM(POINT, objective="x0", **DDPM.tiny)
-    nn.init.constant_(far.network.head.bias, 9.0)
+    nn.init.constant_(far.network.backbone.head.bias, 9.0)
     assert torch.equal(far.sample(SampleRandom(0, range(2))), torch.full((2, 1), 9.0))
 
 
@@ -161,6 +165,16 @@ def test_solver_options_that_cannot_be_are_refused():
         model.sample(SampleRandom(0, [0]), solver="ddpm", eta=1.0)
     with pytest.raises(ValueError, match="steps=9 must be between 1 and num_timesteps=8"):
         model.sample(SampleRandom(0, [0]), steps=9)
+
+
+def test_likelihood_of_a_perfect_network_is_the_entropy_of_the_data():
+    model = DDPM(POINT)
+    model.network = GaussianOracle(model)
+    random = BatchRandom(0, stop=2_000)
+    x = MEAN + STD * random.normal(1)
+    nll = model.evaluate(Batch({"points": x}, random))["nll"]
+    exact = -torch.distributions.Normal(MEAN, STD).log_prob(x)
+    assert (nll.mean() - exact.mean()).abs().item() < 2e-3
 
 
 def test_schedule_is_not_in_the_checkpoint():

@@ -32,7 +32,9 @@ class Turns:
         }
         self.taken = 0
 
-    def minimize(self, group: str, loss) -> None:
+    number = 0
+
+    def minimize(self, group: str, loss, *, batch: int = 0) -> None:
         self.taken += 1
         random = BatchRandom(0, self.taken, stop=self.batch_size)
         points = self.data[random.integers(len(self.data))]

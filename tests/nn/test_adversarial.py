@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.integrate import quad
 from scipy.stats import norm
 from torch import Tensor
 
-from genai_cli.nn.adversarial import discriminator_loss, minimax, nonsaturating
+from genai_cli.nn.adversarial import LOSSES, discriminator_loss, hinge, minimax, nonsaturating, pairing
 
 LOGITS = torch.tensor([-5.0, -0.3, 0.0, 0.7, 4.0], dtype=torch.float64)
 
@@ -67,3 +68,46 @@ def test_the_best_discriminator_measures_the_jensen_shannon_divergence():
     assert best == pytest.approx(2 * math.log(2) - 2 * divergence, abs=1e-4)
     for logits in (lambda x: -1.8 * x, lambda x: -2.2 * x, lambda x: -2 * x + 0.2):
         assert discriminator_loss(logits(real), logits(fake)).item() > best
+
+
+@pytest.mark.parametrize(
+    ("name", "discriminator", "generator"),
+    [
+        ("lsgan", lambda d, g: 0.5 * ((d - 1) ** 2 + g**2), lambda g: 0.5 * (g - 1) ** 2),
+        ("wgan", lambda d, g: g - d, lambda g: -g),
+        ("hinge", lambda d, g: max(0, 1 - d) + max(0, 1 + g), lambda g: -g),
+    ],
+)
+def test_a_loss_and_its_slope_are_those_of_the_paper(name, discriminator, generator):
+    loss = LOSSES[name]
+    for real, fake in ((-2.0, 0.5), (0.3, -3.0), (1.7, 2.0)):
+        found = loss.discriminator(torch.tensor([[real]]), torch.tensor([[fake]])).item()
+        assert found == pytest.approx(discriminator(real, fake))
+        assert loss.generator(torch.tensor([[fake]])).item() == pytest.approx(generator(fake))
+        h = 1e-6
+        assert slope(loss.generator, fake) == pytest.approx(
+            (generator(fake + h) - generator(fake - h)) / (2 * h), rel=1e-4
+        )
+
+
+def test_the_best_least_squares_discriminator_is_the_share_of_data():
+    """D*(x) = p / (p + q) minimises 1/2 p (D - 1)^2 + 1/2 q D^2: Eq. 5 of the paper with b = 1, a = 0."""
+    p, q = 0.7, 0.2
+    logit = torch.tensor([[p / (p + q)]], requires_grad=True)
+    loss = LOSSES["lsgan"].discriminator
+    total = p * loss(logit, torch.zeros(1, 1)) + q * loss(torch.ones(1, 1), logit)
+    total.backward()
+    assert logit.grad.item() == pytest.approx(0, abs=1e-7)
+
+
+def test_hinge_lets_go_beyond_the_margin():
+    real, fake = torch.tensor([[1.5]], requires_grad=True), torch.tensor([[-1.5]], requires_grad=True)
+    hinge(real, fake).backward()
+    assert real.grad.item() == fake.grad.item() == 0
+
+
+def test_the_relativistic_game_is_about_differences_and_symmetric():
+    real, fake = LOGITS[:, None], LOGITS.flip(0)[:, None]
+    torch.testing.assert_close(pairing(real + 7, fake + 7), pairing(real, fake))
+    torch.testing.assert_close(pairing(real, fake), -F.logsigmoid(real - fake).mean())
+    torch.testing.assert_close(pairing(real, fake) - pairing(fake, real), (fake - real).mean())

@@ -4,10 +4,12 @@ import resource
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from genai_cli.engine.checkpoint import checkpoints, damage
+from genai_cli.engine.storage import warning_of_little_space
 from tests.reliability.harness import VAE, Genai, final_files, leftovers, log_lines
 
 WORDS = ("train", *VAE, "train.steps=4", "train.keep=1")
@@ -112,3 +114,10 @@ def test_a_torn_line_of_the_log_is_cut_off(genai: Genai, folder: Path, half_done
         file.write('{"step": 3, "model/loss": 1.0}\n{"step": 2, "mo')
     assert genai.run("train", f"run={run}").code == 0
     assert log_lines(run) == log_lines(undisturbed)
+
+
+def test_little_space_is_told_before_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=19_999))
+    assert warning_of_little_space(folder, checkpoint=9_999) is None
+    warning = warning_of_little_space(folder, checkpoint=10_000)
+    assert warning is not None and "19,999 bytes free" in warning and "10,000" in warning

@@ -110,7 +110,36 @@ def test_a_failure_of_rank_0_ends_both(genai: Genai, folder: Path) -> None:
     first, second = run_two(genai, "train", *VAE, *SGD, f"run.dir={folder}/run", faults=("storage:enospc:25", ""))
     assert first.code == 6
     assert "disk is full" in first.err
-    assert second.code != 0
+    assert (second.code, second.err) == (9, "")
+
+
+@pytest.mark.parametrize("point", ["step", "loss.model"])
+def test_a_failure_of_rank_1_ends_both_and_is_told_once(genai: Genai, folder: Path, point: str) -> None:
+    """T10: memory runs out on one rank alone."""
+    ended = run_two(genai, "train", *VAE, *SGD, f"run.dir={folder}/run", faults=("", f"{point}:oom:3"))
+    assert [end.code for end in ended] == [9, 5]
+    assert ended[1].err == ""
+    (line,) = ended[0].err.splitlines()
+    assert line.startswith("genai: another process of this run has ended: out of memory") and "(process 1)" in line
+
+
+@pytest.mark.parametrize(
+    ("rank", "point"),
+    [
+        (0, "step:kill:3"), (0, "loss.model:kill:4"), (0, "storage:kill:25"), (0, "evaluate:kill:1"),
+        (1, "step:kill:3"), (1, "loss.model:kill:4"),
+    ],
+)  # fmt: skip
+def test_killed_ranks_resume_to_the_same_bytes(
+    genai: Genai, folder: Path, undisturbed: Path, rank: int, point: str
+) -> None:
+    """T09: SIGKILL of one of two ranks in a step, a gradient, a save or an evaluation; then the same command."""
+    run, words = folder / "run", ("train", *VAE, *SGD)
+    ended = run_two(genai, *words, f"run.dir={run}", faults=("", point) if rank else (point, ""))
+    assert (ended[rank].code, ended[1 - rank].code) == (-9, 9)
+    assert rank == 0 or "it left no word" in ended[0].err
+    assert [end.code for end in run_two(genai, *words, f"run.dir={run}")] == [0, 0]
+    assert final_files(run) == final_files(undisturbed)
 
 
 def test_torchrun_trains_as_one_process(genai: Genai, folder: Path) -> None:
@@ -124,6 +153,23 @@ def test_torchrun_trains_as_one_process(genai: Genai, folder: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert_same_training(folder / "one", folder / "two")
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_killed_run_again(genai: Genai, folder: Path, undisturbed: Path) -> None:
+    """T09: each start gets some steps further before one process is killed; the last reaches the end."""
+    launcher = [command()[0], "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=3"]
+    words = ["-m", "genai_cli", "train", *VAE, *SGD, "train.save_every=1", f"run.dir={folder}/run"]
+    # Counts all steps of a process: both are killed at their fourth.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GENAI_FAULT": "step:kill:4", "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        [*launcher, f"--master-port={free_port()}", *words], capture_output=True, text=True, timeout=300,
+        env=environment, cwd=folder,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    weights, expected = (load_newest(run / "checkpoints") for run in (folder / "run", undisturbed))
+    assert weights is not None and expected is not None and weights.step == expected.step == 5
+    assert all(torch.equal(weights.model[name], tensor) for name, tensor in expected.model.items())
 
 
 @pytest.mark.slow

@@ -1,0 +1,54 @@
+"""A metric is believed only if it says the known of what is known: real data good, noise bad, a lost mode lost.
+
+Every metric is measured a second time with things in place of the samples whose quality is no question. Where one of
+these comes out wrong, the metric cannot tell good from bad on these data at this size, whatever it says of the samples.
+"""
+
+from collections.abc import Sequence
+
+from genai_cli.metrics.record import Metric
+
+# Name of a metric -> the orders that its controls must have, each "better" before "worse".
+ORDERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "frechet": (("real", "noise"), ("real", "one_mode_removed")),
+    "kid": (("real", "noise"), ("real", "one_mode_removed")),
+    "energy": (("real", "noise"), ("real", "one_mode_removed")),
+    "precision": (("real", "noise"),),
+    "density": (("real", "noise"),),
+    "recall": (("real", "one_mode_removed"),),
+    "coverage": (("real", "noise"), ("real", "one_mode_removed")),
+    "modes": (("real", "one_mode_removed"),),
+    "mode_divergence": (("real", "one_mode_removed"),),
+    "memorisation": (("real", "train"),),
+    "agreement": (("real", "shuffled_labels"),),
+    "classifier_accuracy_score": (("real", "shuffled_labels"),),
+}
+MEANS = {
+    "real": "held-out data",
+    "noise": "noise",
+    "one_mode_removed": "data without one of their modes",
+    "train": "copies of training data",
+    "shuffled_labels": "shuffled labels",
+}
+
+
+def void(metrics: Sequence[Metric]) -> tuple[list[Metric], list[str]]:
+    """The metrics, those whose controls are wrong no longer believed, and one sentence for each of these."""
+    judged, sentences = [], []
+    for metric in metrics:
+        reasons = [
+            f"{MEANS[worse]} ({metric.controls[worse]:.4g}) is not told from {MEANS[better]} "
+            f"({metric.controls[better]:.4g})"
+            for better, worse in ORDERS.get(metric.name, ())
+            if worse in metric.controls and not _is_better(metric, better, worse)
+        ]
+        for reason in reasons:
+            metric = metric.doubted(f"its control is wrong: {reason}")
+            sentences.append(f"{metric.name}: {reason}")
+        judged.append(metric)
+    return judged, sentences
+
+
+def _is_better(metric: Metric, better: str, worse: str) -> bool:
+    sign = -1 if metric.better == "lower" else 1
+    return sign * metric.controls[better] > sign * metric.controls[worse]

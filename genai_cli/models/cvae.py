@@ -1,0 +1,128 @@
+"""Conditional variational autoencoder (Sohn et al. 2015, NeurIPS). `genai train model=cvae dataset=mnist`
+
+Everything is given the class y: E_q log p(x | z, y) - KL(q(z | x, y) || N(0, I)) bounds log p(x | y), so that z is left
+with what the class does not say: of a digit, its hand.
+"""
+
+import math
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models.base import GenerativeModel, Metrics
+from genai_cli.nn.coders import build_decoder, build_encoder
+from genai_cli.nn.gaussians import kl_to_standard_normal, log_normal, log_standard_normal, reparameterise
+from genai_cli.nn.importance import importance_weighted_bound
+from genai_cli.nn.labels import sample_labels
+from genai_cli.nn.likelihoods import build_likelihood
+from genai_cli.nn.random import RowRandom
+from genai_cli.nn.ranges import flatten_to_unit
+from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class CVAE(GenerativeModel):
+    """A VAE whose encoder sees the class beside its features of x, and whose decoder sees it beside z.
+
+    As one vector, a latent is `style_dim` numbers z and the class as one-hot: `decode` takes both.
+    """
+
+    modalities = ("image",)
+    monitor = "negative_elbo"
+    tiny = {"width": 8, "style_dim": 2}
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        style_dim: PositiveInt = 16,
+        width: PositiveInt = 400,
+        depth: PositiveInt = 2,
+        backbone: Literal["auto", "mlp", "conv"] = "mlp",
+        likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
+        sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
+        levels: PositiveInt = 256,
+        beta: NonNegativeFloat = 1.0,
+    ):
+        super().__init__(spec)
+        if not spec.classes:
+            raise ValueError("model=cvae is conditioned on labels, and these data have none: use model=vae")
+        self.style_dim, self.beta, self.num_classes = style_dim, beta, len(spec.classes)
+        self.latent_dim = style_dim + self.num_classes
+        self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
+        size = {"backbone": backbone, "width": width, "depth": depth}
+        self.features = build_encoder(spec, width, **size)
+        self.posterior_head = nn.Sequential(nn.ReLU(), nn.Linear(width + self.num_classes, 2 * style_dim))
+        self.decoder = build_decoder(spec, self.latent_dim, self.likelihood.num_outputs, **size)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        terms = self.terms(batch)
+        loss = terms["reconstruction"] + self.beta * terms["kl"]
+        return loss.mean(), {name: value.mean() for name, value in terms.items()}
+
+    def terms(self, batch: Batch) -> Metrics:
+        """The negative bound of log p(x | y) and its two terms, (B,) each, in nats."""
+        x, label = batch[self.spec.key], self.one_hot(batch["label"])
+        mu, logvar = self.posterior(x, label)
+        z = reparameterise(mu, logvar, batch.random.normal(self.style_dim))
+        reconstruction = self.likelihood.nll(self.decoder(torch.cat([z, label], dim=1)), x.flatten(1))
+        kl = kl_to_standard_normal(mu, logvar)
+        return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+
+    def posterior(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, *shape) and (B, K) to the mean and the log variance of q(z | x, y), (B, style_dim) each."""
+        features = self.features(flatten_to_unit(x, self.spec.value_range))  # (B, width)
+        mu, logvar = self.posterior_head(torch.cat([features, label], dim=1)).float().chunk(2, dim=1)
+        return mu, logvar
+
+    def one_hot(self, label: Tensor) -> Tensor:
+        """(B,) to (B, K), of mean square 1 as z is: a plain one-hot is lost among the numbers of z."""
+        return F.one_hot(label, self.num_classes) * math.sqrt(self.num_classes)
+
+    def sample(self, random: RowRandom, *, label: NonNegativeInt | None = None, noise: bool = False) -> Tensor:
+        """The mean of p(x | z, y) for z from the prior and y = `label`, or each class in turn.
+
+        With `noise`, a draw from p(x | z, y).
+        """
+        output = self.decoder(self._latent(random, label))
+        x = self.likelihood.draw(output, random) if noise else self.likelihood.mean(output)
+        return x.unflatten(1, self.spec.shape)
+
+    def _latent(self, random: RowRandom, label: int | None) -> Tensor:
+        labels = self.one_hot(sample_labels(random, self.num_classes, label))
+        return torch.cat([random.normal(self.style_dim), labels], dim=1)
+
+    def draw_latent(self, random: RowRandom) -> Tensor:
+        return self._latent(random, None)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.likelihood.mean(self.decoder(latent)).unflatten(1, self.spec.shape)
+
+    def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
+        """The bound of log p(x | y); with `importance_samples=k`, also the tighter one of k draws."""
+        figures = self.terms(batch)
+        if importance_samples:
+            bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
+            figures[f"negative_iw_bound_{importance_samples}"] = -bound
+        return figures
+
+    def _log_weights(self, batch: Batch, count: int) -> Tensor:
+        """log p(x, z | y) / q(z | x, y) for `count` draws of z for each example, (count, B)."""
+        x, label = batch[self.spec.key], self.one_hot(batch["label"])
+        mu, logvar = self.posterior(x, label)
+        z = reparameterise(mu, logvar, batch.random.normal(count, self.style_dim).transpose(0, 1))  # (count, B, D)
+        latent = torch.cat([z, label.expand(count, -1, -1)], dim=2).flatten(0, 1)
+        nll = self.likelihood.nll(self.decoder(latent), x.flatten(1).repeat(count, 1)).unflatten(0, (count, -1))
+        return log_standard_normal(z) - log_normal(z, mu, logvar) - nll
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """The hands of the first examples, one a row, writing every class."""
+        x, label = batch[self.spec.key], self.one_hot(batch["label"])
+        rows = columns = min(self.num_classes, 10)
+        style, _ = self.posterior(x[:rows], label[:rows])  # (R, style_dim)
+        every = self.one_hot(torch.arange(columns, device=x.device)).repeat(len(style), 1)  # (R columns, K)
+        latent = torch.cat([style.repeat_interleave(columns, 0), every], dim=1)
+        return {"analogies": self.decode(latent)}

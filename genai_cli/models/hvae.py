@@ -1,0 +1,137 @@
+"""Hierarchical VAE (Child 2021, arXiv:2011.10650), with the ladder's inference (arXiv:1602.02282) as an option.
+
+`genai train model=hvae dataset=binary_mnist`. The prior is p(z_1) p(z_2 | z_1) ..., from one position to a grid, and
+the posterior takes the same way down with the data's features beside it, so that each latent map adds what the coarser
+ones left open.
+"""
+
+from collections import defaultdict
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models.base import GenerativeModel, Metrics, Step
+from genai_cli.nn.conv import doubling
+from genai_cli.nn.gaussians import kl_per_coordinate, log_normal
+from genai_cli.nn.hierarchy import BottomUp, LatentMap, Noise, TopDown
+from genai_cli.nn.importance import importance_weighted_bound
+from genai_cli.nn.likelihoods import build_likelihood
+from genai_cli.nn.random import RowRandom
+from genai_cli.nn.ranges import to_unit
+from genai_cli.nn.rows import alternate_rows
+from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class HierarchicalVAE(GenerativeModel):
+    """Convolutions with `depth` latent maps at each of several sides: one position, then 4 or 7 of a side, doubling.
+
+    `inference=deep` lets a network of all that is known be the posterior; `ladder` multiplies the prior by what the
+    data say. The KL term's weight rises from zero in `beta_warmup` steps.
+    """
+
+    modalities = ("image",)
+    monitor = "negative_elbo"
+    tiny = {"width": 4, "latent_channels": 1, "depth": 1}
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        width: PositiveInt = 32,
+        latent_channels: PositiveInt = 4,
+        depth: PositiveInt = 2,
+        inference: Literal["deep", "ladder"] = "deep",
+        likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
+        sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
+        levels: PositiveInt = 256,
+        beta_warmup: NonNegativeInt = 0,
+    ):
+        super().__init__(spec)
+        self.beta_warmup = beta_warmup
+        self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
+        channels, height, _ = spec.shape
+        sides = latent_sides(spec)
+        self.bottom_up = BottomUp(channels, width, sides, depth)
+        self.top_down = TopDown(width, latent_channels, sides, depth, is_ladder=inference == "ladder")
+        self.head = doubling(width, self.likelihood.num_outputs // height**2)
+
+    def train_step(self, step: Step) -> None:
+        beta = min(1.0, (step.number + 1) / max(1, self.beta_warmup))
+        step.minimize("model", partial(self.loss, beta=beta))
+
+    def loss(self, batch: Batch, *, beta: float = 1.0) -> tuple[Tensor, Metrics]:
+        terms = self.terms(batch)
+        return (terms["reconstruction"] + beta * terms["kl"]).mean(), {
+            key: value.mean() for key, value in terms.items()
+        }
+
+    def terms(self, batch: Batch) -> Metrics:
+        """The negative bound and its terms, (B,) each, in nats; of the KL term also the share of each side."""
+        image = batch["image"]
+        output, latents = self.infer(image, batch.random.normal)
+        reconstruction = self.likelihood.nll(output, image.flatten(1))
+        shares: Metrics = defaultdict(lambda: torch.zeros_like(reconstruction))
+        for latent in latents:
+            shares[f"kl_{latent.z.shape[-1]}"] += kl_per_coordinate(*latent[1:]).flatten(1).sum(1)
+        kl = torch.stack(list(shares.values())).sum(0)
+        return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl, **shares}
+
+    def infer(self, image: Tensor, noise: Noise, *, copies: int = 1) -> tuple[Tensor, list[LatentMap]]:
+        """The decoder's output for draws from the posterior, (copies B, num_outputs), and the latent maps."""
+        features = [part.repeat(copies, 1, 1, 1) for part in self.bottom_up(to_unit(image, self.spec.value_range))]
+        h, latents = self.top_down(copies * len(image), features, noise)
+        return self.head(F.gelu(h)).flatten(1), latents
+
+    def sample(self, random: RowRandom, *, temperature: NonNegativeFloat = 1.0, noise: bool = False) -> Tensor:
+        """The mean of p(x | z) for z from the prior, whose deviations `temperature` scales; with `noise`, a draw."""
+        h, _ = self.top_down(random.size, None, random.normal, temperature=temperature)
+        output = self.head(F.gelu(h)).flatten(1)
+        x = self.likelihood.draw(output, random) if noise else self.likelihood.mean(output)
+        return x.unflatten(1, self.spec.shape)
+
+    def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
+        """The bound; with `importance_samples=k`, also the tighter one of k draws."""
+        figures = self.terms(batch)
+        if importance_samples:
+            bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
+            figures[f"negative_iw_bound_{importance_samples}"] = -bound
+        return figures
+
+    def _log_weights(self, batch: Batch, count: int) -> Tensor:
+        """log p(x, z) / q(z | x) for `count` draws of z for each example, (count, B)."""
+        image = batch["image"]
+
+        def noise(*shape: int) -> Tensor:
+            return batch.random.normal(count, *shape).transpose(0, 1).flatten(0, 1)  # (count B, *shape)
+
+        output, latents = self.infer(image, noise, copies=count)
+        log_weight = -self.likelihood.nll(output, image.flatten(1).repeat(count, 1))
+        for latent in latents:
+            z, mu, logvar, prior_mu, prior_logvar = (part.flatten(1) for part in latent)
+            log_weight = log_weight + log_normal(z, prior_mu, prior_logvar) - log_normal(z, mu, logvar)
+        return log_weight.unflatten(0, (count, -1))
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Rows of data, each above the row of their reconstructions from the posterior's means."""
+        image = batch["image"]
+        output, _ = self.infer(image, lambda *shape: torch.zeros(len(image), *shape, device=image.device))
+        shown = self.likelihood.mean(output).unflatten(1, self.spec.shape)
+        return {"reconstruction": alternate_rows(image, shown)}
+
+
+def latent_sides(spec: Spec) -> list[int]:
+    """Of the latent maps, the coarsest first: (1, 28, 28) gives [1, 7, 14].
+
+    Raises ValueError if the image is not square with an even side.
+    """
+    _, height, width = spec.shape
+    if height != width or height % 2:
+        raise ValueError(f"model=hvae takes square images with an even side, not {height}x{width}")
+    sides = [height // 2]
+    while sides[0] % 2 == 0 and sides[0] > 7:
+        sides.insert(0, sides[0] // 2)
+    return [1, *sides]

@@ -1,0 +1,140 @@
+"""VAE with a VampPrior (Tomczak & Welling 2018, arXiv:1705.07120). `genai train model=vamp dataset=mnist`
+
+The best prior of a VAE is the mean of its posteriors over all data; this one is the mean over K learned pseudo-inputs:
+p(z) = 1/K sum_k q(z | u_k) (Eq. 9). The KL term has no closed form and is estimated with the draw that is decoded.
+"""
+
+import math
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models.base import GenerativeModel, Metrics, Step
+from genai_cli.nn.coders import build_decoder, build_encoder
+from genai_cli.nn.gaussians import active_units, log_normal, mutual_information, reparameterise
+from genai_cli.nn.importance import importance_weighted_bound
+from genai_cli.nn.likelihoods import build_likelihood
+from genai_cli.nn.random import RowRandom
+from genai_cli.nn.ranges import flatten_to_unit, from_unit
+from genai_cli.nn.rows import alternate_rows
+from genai_cli.rules import NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class VampVAE(GenerativeModel):
+    """An encoder, a decoder and `num_pseudo` pseudo-inputs in the shape of the data.
+
+    The weight of log q(z | x) - log p(z) rises from zero in `beta_warmup` steps, as there.
+    """
+
+    modalities = ("image", "points")
+    monitor = "negative_elbo"
+    tiny = {"width": 8, "latent_dim": 2, "num_pseudo": 5}
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        latent_dim: PositiveInt = 40,
+        num_pseudo: PositiveInt = 200,
+        width: PositiveInt = 300,
+        depth: PositiveInt = 2,
+        backbone: Literal["auto", "mlp", "conv"] = "mlp",
+        likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
+        sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
+        levels: PositiveInt = 256,
+        beta_warmup: NonNegativeInt = 0,
+    ):
+        super().__init__(spec)
+        self.latent_dim, self.beta_warmup = latent_dim, beta_warmup
+        self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
+        size = {"backbone": backbone, "width": width, "depth": depth}
+        self.encoder = build_encoder(spec, 2 * latent_dim, **size)
+        self.decoder = build_decoder(spec, latent_dim, self.likelihood.num_outputs, **size)
+        self.pseudo = nn.Parameter(torch.randn(num_pseudo, math.prod(spec.shape)))  # of pixels, before a sigmoid
+
+    def train_step(self, step: Step) -> None:
+        beta = min(1.0, (step.number + 1) / max(1, self.beta_warmup))
+        step.minimize("model", partial(self.loss, beta=beta))
+
+    def loss(self, batch: Batch, *, beta: float = 1.0) -> tuple[Tensor, Metrics]:
+        terms = self.terms(batch)
+        return (terms["reconstruction"] + beta * terms["kl"]).mean(), {
+            key: value.mean() for key, value in terms.items()
+        }
+
+    def terms(self, batch: Batch) -> Metrics:
+        """The negative bound and its two terms, (B,) each, in nats, with one draw from q for both."""
+        x = batch[self.spec.key]
+        mu, logvar = self.posterior(x)
+        z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
+        reconstruction = self.likelihood.nll(self.decoder(z), x.flatten(1))
+        kl = log_normal(z, mu, logvar) - self.log_prior(z)
+        return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, *shape) to the mean and the log variance of q(z | x), (B, latent_dim) each."""
+        return self._code(flatten_to_unit(x, self.spec.value_range))
+
+    def _code(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, logvar = self.encoder(x).float().chunk(2, dim=1)
+        return mu, logvar
+
+    def pseudo_inputs(self) -> Tensor:
+        """(K, D), in [0, 1] where the data have a range."""
+        return self.pseudo if self.spec.value_range is None else self.pseudo.sigmoid()
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log 1/K sum_k q(z | u_k), (..., D) to (...)."""
+        mu, logvar = self._code(self.pseudo_inputs())
+        return log_normal(z.unsqueeze(-2), mu, logvar).logsumexp(-1) - math.log(len(mu))
+
+    def sample(self, random: RowRandom, *, noise: bool = False) -> Tensor:
+        """The mean of p(x | z) for z from the prior; with `noise`, a draw from p(x | z)."""
+        output = self.decoder(self.draw_latent(random))
+        x = self.likelihood.draw(output, random) if noise else self.likelihood.mean(output)
+        return x.unflatten(1, self.spec.shape)
+
+    def draw_latent(self, random: RowRandom) -> Tensor:
+        mu, logvar = self._code(self.pseudo_inputs())
+        k = random.integers(len(mu))  # (B,)
+        return reparameterise(mu[k], logvar[k], random.normal(self.latent_dim))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.likelihood.mean(self.decoder(latent)).unflatten(1, self.spec.shape)
+
+    def encode(self, x: Tensor) -> Tensor:
+        mu, _ = self.posterior(x)
+        return mu
+
+    def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
+        """The bound; with `importance_samples=k`, also the tighter one of k draws."""
+        figures = self.terms(batch)
+        if importance_samples:
+            bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
+            figures[f"negative_iw_bound_{importance_samples}"] = -bound
+        return figures
+
+    def _log_weights(self, batch: Batch, count: int) -> Tensor:
+        """log p(x, z) / q(z | x) for `count` draws of z for each example, (count, B)."""
+        x = batch[self.spec.key]
+        mu, logvar = self.posterior(x)
+        z = reparameterise(mu, logvar, batch.random.normal(count, self.latent_dim).transpose(0, 1))  # (count, B, D)
+        nll = self.likelihood.nll(self.decoder(z.flatten(0, 1)), x.flatten(1).repeat(count, 1))
+        return self.log_prior(z) - log_normal(z, mu, logvar) - nll.unflatten(0, (count, -1))
+
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """How much of the code is in use: see `nn/gaussians.py`."""
+        mu, logvar = self.posterior(batch[self.spec.key])
+        z = reparameterise(mu, logvar, batch.random.normal(mu.shape[1]))
+        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Reconstructions below their data, and pseudo-inputs."""
+        x = batch[self.spec.key]
+        pseudo = self.pseudo_inputs()[:64]
+        value_range = self.spec.value_range
+        shown = (pseudo if value_range is None else from_unit(pseudo, value_range)).unflatten(1, self.spec.shape)
+        return {"reconstruction": alternate_rows(x, self.decode(self.encode(x))), "pseudo_inputs": shown}

@@ -1,0 +1,108 @@
+"""What an autoregressive model says of one number given those before it: a distribution from P parameters.
+
+`black_or_white` is a coin, `pixel` a mixture of discretised logistics, exact at every level (nn/logistic_mixture.py),
+`real` a mixture of Gaussians, a density per unit of the data.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genai_cli.data.base import Spec
+from genai_cli.nn.logistic_mixture import log_probability, logistic_mixture, quantise
+from genai_cli.nn.ranges import from_unit, to_unit
+
+SMALLEST_LOG_SIGMA = -7.0
+_MARGIN = 1e-6  # of uniform noise from 0 and 1, where its quantiles are infinite
+
+
+class Conditional(ABC):
+    """A distribution of one number x, from (..., P) parameters."""
+
+    num_parameters: int  # P
+
+    @abstractmethod
+    def nll(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """-log p(x) in nats: (B, D, P) and (B, D) to (B, D)."""
+
+    @abstractmethod
+    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """A sample, (B, D), from uniform noise (B, D, 2)."""
+
+
+class Coin(Conditional):
+    """Black or white: the end of the range with probability sigmoid(parameter)."""
+
+    num_parameters = 1
+
+    def __init__(self, value_range: tuple[float, float]):
+        self.value_range = value_range
+
+    def nll(self, parameters: Tensor, x: Tensor) -> Tensor:
+        bit = to_unit(x, self.value_range).round()
+        return F.binary_cross_entropy_with_logits(parameters.squeeze(-1).float(), bit, reduction="none")
+
+    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        bit = noise[..., 0] < parameters.squeeze(-1).float().sigmoid()
+        return from_unit(bit.float(), self.value_range)
+
+
+class Level(Conditional):
+    """One of `levels` evenly spaced values in [-1, 1]: a mixture of K discretised logistics."""
+
+    def __init__(self, num_components: int, levels: int):
+        self.num_parameters = 3 * num_components
+        self.levels = levels
+
+    def nll(self, parameters: Tensor, x: Tensor) -> Tensor:
+        mixture = logistic_mixture(parameters.transpose(1, 2).unsqueeze(-1), 1)  # over "images" of D x 1 pixels
+        return -log_probability(mixture, x[:, None, :, None], levels=self.levels).squeeze(-1)
+
+    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        mixture = logistic_mixture(parameters.transpose(1, 2).unsqueeze(-1), 1)
+        mean, log_scale = (part[:, :, 0, :, 0].transpose(1, 2) for part in (mixture.mean, mixture.log_scale))
+        mean, log_scale = pick(mixture.logits.squeeze(-1).transpose(1, 2), noise[..., 0], mean, log_scale)
+        value = mean + log_scale.exp() * noise[..., 1].clamp(_MARGIN, 1 - _MARGIN).logit()
+        return quantise(value.clamp(-1, 1), self.levels)
+
+
+class Real(Conditional):
+    """A number without bounds: a mixture of K Gaussians."""
+
+    def __init__(self, num_components: int):
+        self.num_parameters = 3 * num_components
+
+    def nll(self, parameters: Tensor, x: Tensor) -> Tensor:
+        logits, mean, log_sigma = split_gaussians(parameters)  # each (B, D, K)
+        standard = (x.unsqueeze(-1) - mean) * torch.exp(-log_sigma)
+        log_density = -0.5 * standard.square() - log_sigma - 0.5 * math.log(2 * math.pi)
+        return -(logits.log_softmax(-1) + log_density).logsumexp(-1)
+
+    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        logits, mean, log_sigma = split_gaussians(parameters)
+        mean, log_sigma = pick(logits, noise[..., 0], mean, log_sigma)
+        return mean + log_sigma.exp() * torch.special.ndtri(noise[..., 1].clamp(_MARGIN, 1 - _MARGIN))
+
+
+def split_gaussians(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, D, 3 K) to logits, means and log sigmas, (B, D, K) each."""
+    logits, mean, log_sigma = parameters.float().chunk(3, -1)
+    return logits, mean, log_sigma.clamp(min=SMALLEST_LOG_SIGMA)
+
+
+def pick(logits: Tensor, uniform: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Of each of `parts` (B, D, K) the component that `uniform` (B, D) draws from softmax(logits), (B, D)."""
+    cumulative = logits.softmax(-1).cumsum(-1)
+    k = (cumulative <= uniform.unsqueeze(-1) * cumulative[..., -1:]).sum(-1, keepdim=True)
+    k = k.clamp_(max=logits.shape[-1] - 1)
+    return tuple(part.gather(-1, k).squeeze(-1) for part in parts)
+
+
+def conditional_of(spec: Spec, num_components: int) -> Conditional:
+    """The distribution of one number of the data of `spec`."""
+    if spec.value_range is None:
+        return Real(num_components)
+    return Coin(spec.value_range) if spec.levels == 2 else Level(num_components, spec.levels)

@@ -1,0 +1,143 @@
+"""Charts as SVG: curves over steps, and points with intervals. Drawn here, so that a page needs no library."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from genai_cli.media.plots import ticks
+from genai_cli.report.html import Markup, element, join
+
+COLOURS = ("#1f4e8c", "#c4501b", "#2c7a4b", "#7b3f98", "#8a6d00", "#00707a")
+WIDTH, HEIGHT = 340, 190
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 26  # margins
+MOST_POINTS = 300  # of a curve
+
+Curve = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From values to pixels, on a linear or a logarithmic scale."""
+
+    low: float
+    high: float
+    start: float  # the pixel of `low`
+    stop: float
+    is_log: bool = False
+
+    def __call__(self, value: float) -> float:
+        share = (self._scale(value) - self._scale(self.low)) / (self._scale(self.high) - self._scale(self.low))
+        return round(self.start + share * (self.stop - self.start), 1)
+
+    def ticks(self) -> list[float]:
+        if not self.is_log:
+            return [tick for tick in ticks(self.low, self.high) if self.low <= tick <= self.high]
+        first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
+        return [10.0**power for power in range(first, last + 1, max(1, (last - first) // 4))]
+
+    def _scale(self, value: float) -> float:
+        return math.log10(value) if self.is_log else value
+
+
+def fitted(values: Sequence[float], start: float, stop: float, *, is_log: bool | None = False) -> Axis:
+    """An axis around all of `values`; `is_log=None` takes a logarithmic one where they span more than a hundredfold."""
+    low, high = min(values), max(values)
+    if is_log is None:
+        is_log = low > 0 and high > 100 * low
+    if is_log:
+        return Axis(low / 1.2, high * 1.2, start, stop, True)
+    room = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
+    return Axis(low - room, high + room, start, stop)
+
+
+def line_chart(title: str, curves: Mapping[str, Curve]) -> Markup:
+    """Curves of (step, value), with a legend where there are several."""
+    thinned = {name: _thin(curve) for name, curve in curves.items()}
+    points = [point for curve in thinned.values() for point in curve]
+    x = fitted([step for step, _ in points], LEFT, WIDTH - RIGHT)
+    y = fitted([value for _, value in points], HEIGHT - BOTTOM, TOP, is_log=None)
+    lines = [_line(curve, x, y, COLOURS[i % len(COLOURS)]) for i, curve in enumerate(thinned.values())]
+    svg = _svg(title, join(_axes(x, y), *lines))
+    return element(
+        "figure", element("figcaption", title), svg, _legend(list(curves)) if len(curves) > 1 else Markup("")
+    )
+
+
+def _thin(curve: Curve) -> Curve:
+    stride = math.ceil(len(curve) / MOST_POINTS)
+    return [*curve[:-1:stride], curve[-1]]
+
+
+def _line(curve: Curve, x: Axis, y: Axis, colour: str) -> Markup:
+    if len(curve) == 1:
+        return element("circle", cx=x(curve[0][0]), cy=y(curve[0][1]), r=3, fill=colour)
+    points = " ".join(f"{x(step)},{y(value)}" for step, value in curve)
+    return element("polyline", points=points, fill="none", stroke=colour, stroke_width=1.5)
+
+
+def _legend(names: list[str]) -> Markup:
+    keys = [element("span", "■ ", name, style=f"color:{COLOURS[i % len(COLOURS)]}") for i, name in enumerate(names)]
+    return element("p", *keys, class_="legend")
+
+
+def _svg(title: str, content: Markup, width: int = WIDTH, height: int = HEIGHT) -> Markup:
+    return element(
+        "svg",
+        content,
+        viewBox=f"0 0 {width} {height}",
+        role="img",
+        aria_label=title,
+        xmlns="http://www.w3.org/2000/svg",
+    )
+
+
+def _axes(x: Axis, y: Axis) -> Markup:
+    """Grid lines with their labels, and the two axes."""
+    parts = []
+    for tick in y.ticks():
+        parts.append(element("line", x1=x.start, x2=x.stop, y1=y(tick), y2=y(tick), class_="grid"))
+        parts.append(element("text", short(tick), x=x.start - 5, y=y(tick) + 4, text_anchor="end"))
+    for tick in _sparse(x.ticks()):
+        parts.append(element("line", x1=x(tick), x2=x(tick), y1=y.start, y2=y.stop, class_="grid"))
+        parts.append(element("text", short(tick), x=x(tick), y=y.start + 16, text_anchor="middle"))
+    return join(*parts)
+
+
+def _sparse(values: list[float]) -> list[float]:
+    return values[:: math.ceil(len(values) / 5)] if values else []
+
+
+def short(value: float) -> str:
+    """12000 as 12k, 0.5 as 0.5."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point of a scatter chart, with the interval of its height."""
+
+    name: str
+    x: float
+    y: float
+    interval: tuple[float, float] | None = None
+    is_best: bool = False  # on the Pareto front
+
+
+def scatter_chart(title: str, x_label: str, y_label: str, marks: Sequence[Mark]) -> Markup:
+    """Named points with bars for their intervals; those on the Pareto front are filled."""
+    heights = [value for mark in marks for value in (mark.y, *(mark.interval or ()))]
+    x = fitted([mark.x for mark in marks], LEFT, WIDTH - RIGHT - 40, is_log=None)
+    y = fitted(heights, HEIGHT - BOTTOM - 14, TOP)
+    parts = [_axes(x, y), element("text", x_label, x=(x.start + x.stop) / 2, y=HEIGHT - 4, text_anchor="middle")]
+    for i, mark in enumerate(marks):
+        colour = COLOURS[i % len(COLOURS)]
+        if mark.interval is not None:
+            low, high = mark.interval
+            parts.append(element("line", x1=x(mark.x), x2=x(mark.x), y1=y(low), y2=y(high), stroke=colour))
+        fill = colour if mark.is_best else "white"
+        parts.append(element("circle", cx=x(mark.x), cy=y(mark.y), r=5, fill=fill, stroke=colour, stroke_width=2))
+        parts.append(element("text", mark.name, x=x(mark.x) + 9, y=y(mark.y) + 4, class_="name"))
+    return element("figure", element("figcaption", title, " (", y_label, ")"), _svg(title, join(*parts)))

@@ -1,0 +1,79 @@
+"""Images from given ones: what is kept stays and the rest is drawn around it, or all is changed by so much.
+
+`genai sample run=latest given=FOLDER keep=top_half` draws the lower half of each image anew, `strength=0.6` all of it
+from six tenths of the way to noise.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from genai_cli.nn.random import RowRandom
+from genai_cli.samplers.keep import given_rows, kept_pixels
+from genai_cli.samplers.solvers import Denoise, Solver, posterior_variance, solve
+
+RESAMPLE = 5
+
+
+def draw(
+    solver: Solver | None, default: Solver, denoise: Denoise, sigmas: Sequence[float], random: RowRandom,
+    shape: tuple[int, ...], *, eta: float | None = None, churn: float | None = None, given: Tensor | None = None,
+    keep: str | None = None, strength: float | None = None, resample: int | None = None,
+) -> Tensor:  # fmt: skip
+    """Samples of `shape` by `solver`, else `default`; from `given` images (N, C, H, W) where there are any.
+
+    Raises ValueError for options that do not go together.
+    """
+    _check(solver, eta=eta, churn=churn, given=given, keep=keep, strength=strength, resample=resample)
+    if given is None:
+        x = sigmas[0] * random.normal(*shape)
+        return solve(solver or default, denoise, x, sigmas, random=random, eta=eta, churn=churn)
+    rows = given_rows(given, random)
+    if keep is not None:
+        known = kept_pixels(keep, *shape[-2:], device=rows.device)
+        return repaint(denoise, rows, known, sigmas, random, resample=resample or RESAMPLE)
+    steps = len(sigmas) - 1
+    left = sigmas[steps - max(1, round(strength * steps)) :]  # Meng et al. 2021, SDEdit, arXiv:2108.01073
+    x = rows + left[0] * random.normal(*shape)
+    return solve(solver or default, denoise, x, left, random=random, eta=eta, churn=churn)
+
+
+def repaint(
+    denoise: Denoise, given: Tensor, known: Tensor, sigmas: Sequence[float], random: RowRandom, *, resample: int
+) -> Tensor:
+    """RePaint (Lugmayr et al. 2022, arXiv:2201.09865, Algorithm 1): the pixels of `given` that are `known` (H, W) stay.
+
+    They are shown to the denoiser under fresh noise of its level. Every step of the reverse chain is taken `resample`
+    times, with a step back between, so that what is drawn and what is kept come to fit; more of it comes closer to
+    the true conditional distribution, at the price of so many evaluations.
+    """
+    x = sigmas[0] * random.normal(*given.shape[1:])
+    for sigma, lower in pairwise(sigmas):
+        for turn in range(resample if lower > 0 else 1):
+            if turn > 0:
+                x = x + math.sqrt(sigma**2 - lower**2) * random.normal(*given.shape[1:])
+            x = torch.where(known, given + sigma * random.normal(*given.shape[1:]), x)
+            x0 = torch.where(known, given, denoise(x, sigma))
+            x = x0 + (lower / sigma) ** 2 * (x - x0)
+            if lower > 0:
+                x = x + math.sqrt(posterior_variance(sigma, lower)) * random.normal(*given.shape[1:])
+    return x
+
+
+def _check(
+    solver: Solver | None, *, eta: float | None, churn: float | None, given: Tensor | None, keep: str | None,
+    strength: float | None, resample: int | None,
+) -> None:  # fmt: skip
+    if given is None and strength is not None:
+        raise ValueError(f"strength={strength} says how far to noise given images: say which, given=FOLDER")
+    if given is not None and (keep is None) == (strength is None):
+        raise ValueError("given images are completed (keep=top_half) or changed (strength=0.6): ask for one of these")
+    if resample is not None and keep is None:
+        raise ValueError(f"resample={resample} is for what is drawn around kept pixels: give keep=top_half, say")
+    if keep is not None:
+        for name, value in {"solver": solver, "eta": eta, "churn": churn}.items():
+            if value is not None and value != "ddpm":
+                raise ValueError(f"{name}={value} has no part in keep={keep}, which is drawn by the chain of ddpm")

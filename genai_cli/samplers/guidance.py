@@ -1,0 +1,56 @@
+"""From a conditional network to the one denoiser that a solver is given: classes, guidance, the range of the data."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from genai_cli.nn.denoiser import Denoiser
+from genai_cli.nn.labels import sample_labels
+from genai_cli.nn.random import RowRandom
+from genai_cli.samplers.solvers import Denoise
+
+LabelledDenoise = Callable[[Tensor, float, Tensor | None], Tensor]  # (x, sigma, label): an estimate of x_0
+
+
+def conditioned(
+    denoise: LabelledDenoise, network: Denoiser, random: RowRandom, *, value_range: tuple[float, float] | None,
+    label: int | None = None, guidance: float | None = None, guidance_interval: tuple[float, float] | None = None,
+) -> Denoise:  # fmt: skip
+    """`denoise` for the classes of these rows (nn/labels.py), guided, kept within the range of the data.
+
+    Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598): D = D_none + guidance (D_class - D_none), where 1
+    is no guidance and 0 no condition; in a `guidance_interval` of sigma alone (Kynkaanniemi et al. 2024,
+    arXiv:2404.07724), if one is given. Both estimates come from one pass over twice the rows.
+    Raises ValueError for options that the network was not trained for.
+    """
+    _check(network, label=label, guidance=guidance, guidance_interval=guidance_interval)
+    labels = sample_labels(random, network.num_classes, label) if network.num_classes else None
+    weight = 1.0 if guidance is None else guidance
+    low, high = guidance_interval or (0.0, float("inf"))
+
+    def guided(x: Tensor, sigma: float) -> Tensor:
+        if labels is None or weight == 1 or not low < sigma <= high:
+            return denoise(x, sigma, labels)
+        both = denoise(torch.cat([x, x]), sigma, torch.cat([labels, network.no_label(labels)]))
+        of_class, of_none = both.chunk(2)
+        return of_none + weight * (of_class - of_none)
+
+    def within_range(x: Tensor, sigma: float) -> Tensor:
+        x0 = guided(x, sigma)
+        return x0 if value_range is None else x0.clamp(*value_range)
+
+    return within_range
+
+
+def _check(
+    network: Denoiser, *, label: int | None, guidance: float | None, guidance_interval: tuple[float, float] | None
+) -> None:
+    if not network.num_classes:
+        for name, value in {"label": label, "guidance": guidance, "guidance_interval": guidance_interval}.items():
+            if value is not None:
+                raise ValueError(f"{name}={value} needs a model that was trained with model.condition=label")
+    if guidance_interval is not None and guidance is None:
+        raise ValueError(f"guidance_interval={guidance_interval} says where to guide: give guidance as well")
+    if guidance not in (None, 1.0) and network.label_dropout == 0:
+        raise ValueError(f"guidance={guidance} needs a model that was trained with model.label_dropout above 0")

@@ -1,0 +1,46 @@
+"""Precision, recall, density, coverage: the numbers of the authors' own package, and of its documentation."""
+
+import pytest
+import torch
+from prdc import compute_prdc
+
+from genai_cli.metrics.manifold import Manifold, compare_manifolds
+
+
+def normals(count: int, dim: int, *, seed: int) -> torch.Tensor:
+    return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def figures(manifold: Manifold) -> dict[str, float]:
+    return {name: column.mean().item() for name, column in vars(manifold).items()}
+
+
+@pytest.mark.parametrize(("num_real", "num_fake", "dim"), [(300, 300, 16), (200, 350, 4), (1500, 1100, 8)])
+def test_equals_prdc(num_real, num_fake, dim):
+    real, fake = normals(num_real, dim, seed=0), 0.9 * normals(num_fake, dim, seed=1) + 0.2
+    expected = compute_prdc(real.numpy(), fake.numpy(), nearest_k=5)
+    assert figures(compare_manifolds(real, fake)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_two_sets_of_10000_normals_of_1000_dimensions_give_the_published_figures():
+    found = figures(compare_manifolds(normals(10_000, 1000, seed=0), normals(10_000, 1000, seed=1)))
+    expected = {"precision": 0.477, "recall": 0.471, "density": 1.056, "coverage": 0.974}
+    assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_a_collapsed_generator_is_precise_and_recalls_nothing():
+    real = normals(400, 3, seed=0)
+    found = figures(compare_manifolds(real, real[:1].expand(400, 3)))
+    assert found["precision"] == 1 and found["recall"] == 0 and found["coverage"] < 0.05
+
+
+def test_copies_of_the_data_score_one():
+    real = normals(200, 3, seed=0)
+    found = figures(compare_manifolds(real, real))
+    assert found["precision"] == found["recall"] == found["coverage"] == 1
+
+
+def test_too_few_examples_are_refused():
+    with pytest.raises(ValueError, match="more than 5 of each"):
+        compare_manifolds(normals(5, 2, seed=0), normals(50, 2, seed=1))

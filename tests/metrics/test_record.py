@@ -1,0 +1,38 @@
+"""The file of an evaluation: whole, readable, and honest about numbers that are not finite."""
+
+import json
+
+import pytest
+
+from genai_cli.metrics.record import FORMAT, Metric, evaluation_record, read_records, same_protocol
+
+METRIC = Metric("frechet", 1.5, (1.0, 2.0), "squared feature distance", "lower", {"n_fake": 10}, {"real": 0.1})
+
+
+def test_record_reads_back(tmp_path):
+    record = evaluation_record([METRIC], voided=["x"], notes=[], run="here", model="gan", split_sha256="ab")
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "2026.json").write_text(json.dumps(record))
+    (tmp_path / "evaluation" / "2025.json").write_text('{"figures": {}}')  # of an earlier format
+    (found,) = read_records(tmp_path)
+    assert found == json.loads(json.dumps(record)) and found["format"] == FORMAT
+    assert found["metrics"][0] == {
+        "name": "frechet", "value": 1.5, "interval": [1.0, 2.0], "unit": "squared feature distance", "better": "lower",
+        "believed": True, "why_not": None, "protocol": {"n_fake": 10}, "controls": {"real": 0.1},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_is_null_and_not_believed(value):
+    record = Metric("kid", value, (0.0, value), "", "lower").to_json()
+    assert record["value"] is None and record["interval"] is None and not record["believed"]
+    json.dumps(record, allow_nan=False)
+
+
+def test_doubts_add_up():
+    assert METRIC.doubted("one").doubted("two").why_not == "one; two"
+
+
+def test_values_compare_where_their_protocols_agree():
+    assert same_protocol({"n_fake": 10, "sampler": 1}, {"n_fake": 10}) == []
+    assert same_protocol({"n_fake": 10}, {"n_fake": 20}) == ["n_fake: 10 and 20"]

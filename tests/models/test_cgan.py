@@ -1,0 +1,86 @@
+"""Facts about the class-conditional GAN: who is told the class, and that it is obeyed."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models.cgan import CGAN
+from genai_cli.nn.random import BatchRandom, SampleRandom
+
+SPEC = Spec("image", (1, 16, 16), value_range=(-1.0, 1.0), classes=("dark", "bright", "grey"))
+LABEL = torch.tensor([0, 1, 2, 0, 1, 2])
+WAYS = list(itertools.product(("projection", "acgan", "concat"), ("both", "cbn", "concat")))
+every_way = pytest.mark.parametrize(("conditioning", "generator"), WAYS)
+
+
+def build(conditioning: str = "projection", generator: str = "both", **options) -> CGAN:
+    torch.manual_seed(0)
+    return CGAN(SPEC, latent_dim=3, width=4, conditioning=conditioning, generator_conditioning=generator, **options)
+
+
+def batch(step: int = 0) -> Batch:
+    """Images that are all dark, all bright or all grey, by their class."""
+    level = torch.tensor([-0.8, 0.8, 0.0])[LABEL][:, None, None, None]
+    return Batch({"image": level.expand(-1, 1, 16, 16), "label": LABEL}, BatchRandom(step, stop=6))
+
+
+@every_way
+def test_both_players_are_told_the_class(conditioning, generator):
+    model = build(conditioning, generator).eval()
+    with torch.no_grad():  # as after some training: a class has a scale and a shift of its own
+        for name, parameter in model.named_parameters():
+            if name.endswith("own.weight"):
+                parameter.normal_()
+    latent = torch.randn(1, 3).expand(3, -1)
+    images = model.generate(latent, torch.arange(3))
+    assert (images[0] - images[1]).abs().max() > 1e-4
+    outputs = model.discriminator(images[:1].expand(3, -1, -1, -1), torch.arange(3))
+    if conditioning == "acgan":  # it is not told, it tells
+        assert outputs.shape == (3, 4)
+        torch.testing.assert_close(outputs[0], outputs[1])
+    else:
+        assert outputs.shape == (3, 1) and outputs.std() > 0
+
+
+@every_way
+def test_every_parameter_learns(conditioning, generator):
+    model = build(conditioning, generator)
+    for group, loss in (("discriminator", model.discriminator_loss), ("generator", model.generator_loss)):
+        value, _ = loss(batch())
+        for gradient in torch.autograd.grad(value, list(model.parameter_groups()[group])):
+            assert gradient.isfinite().all()
+
+
+def test_the_auxiliary_classifier_judges_data_and_fakes():
+    """The loss is that of the game and two cross-entropies; the generator's has one."""
+    model = build("acgan")
+    found, _ = model.discriminator_loss(batch())
+    real, label = batch()["image"], LABEL
+    fake = model.generate(BatchRandom(0, stop=6).normal(3), label).detach()
+    real_output, fake_output = (model.discriminator(images, label) for images in (real, fake))
+    game = F.softplus(-real_output[:, 0]).mean() + F.softplus(fake_output[:, 0]).mean()
+    classes = F.cross_entropy(real_output[:, 1:], label) + F.cross_entropy(fake_output[:, 1:], label)
+    torch.testing.assert_close(found, game + classes)
+    found, metrics = model.generator_loss(batch())
+    expected = F.softplus(-fake_output[:, 0]).mean() + F.cross_entropy(fake_output[:, 1:], label)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert 0 <= metrics["fake_accuracy"] <= 1
+
+
+def test_samples_come_in_turn_or_of_one_class():
+    model = build().eval()
+    with torch.no_grad():
+        model.generator.stages[0].own.weight.normal_()
+        in_turn = model.sample(SampleRandom(0, range(6)))
+        for label in range(3):
+            torch.testing.assert_close(model.sample(SampleRandom(0, range(6)), label=label)[label], in_turn[label])
+    with pytest.raises(ValueError, match="label=3 must be below 3"):
+        model.sample(SampleRandom(0, range(2)), label=3)
+
+
+def test_data_without_classes_are_refused():
+    with pytest.raises(ValueError, match=r"needs data with classes.*model=dcgan"):
+        CGAN(Spec("image", (1, 16, 16), value_range=(-1.0, 1.0)))

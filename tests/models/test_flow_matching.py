@@ -1,0 +1,121 @@
+"""Facts about flow matching that the contract of all models does not state."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models import flow_matching
+from genai_cli.models.flow_matching import FlowMatching, nearest_noise
+from genai_cli.nn.random import BatchRandom
+from genai_cli.samplers.schedules import flow_sigmas
+
+POINT = Spec("points", (1,))
+MEAN, STD = 0.7, 0.5  # of Gaussian data
+
+
+class GaussianOracle(nn.Module):
+    """The velocity field E[eps - x_0 | x_t] for data N(MEAN, STD^2), in place of a trained network."""
+
+    num_classes = 0
+
+    def label_of(self, batch: Batch) -> None:
+        return None
+
+    def forward(self, x_t: Tensor, time: Tensor, label: None = None) -> Tensor:
+        t = (time / 1000)[:, None]
+        variance = (1 - t) ** 2 * STD**2 + t**2
+        centred = x_t - (1 - t) * MEAN
+        x0 = MEAN + (1 - t) * STD**2 / variance * centred
+        return t / variance * centred - x0
+
+
+def oracle_model(**options) -> FlowMatching:
+    model = FlowMatching(POINT, **options)
+    model.network = GaussianOracle()
+    return model
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "karras"])
+@pytest.mark.parametrize("solver", ["euler", "heun", "unipc"])
+def test_samples_of_a_perfect_network_are_the_data(solver, spacing):
+    samples = oracle_model().sample(BatchRandom(0, stop=10_000), solver=solver, steps=60, spacing=spacing)
+    assert samples.mean().item() == pytest.approx(MEAN, abs=0.03)
+    assert samples.std().item() == pytest.approx(STD, rel=0.04)
+
+
+def test_euler_is_the_step_of_the_paper_in_its_own_time():
+    """x_(t - h) = x_t - h v(x_t, t), though the solver knows sigma alone."""
+    model, steps = oracle_model(), 5
+    sigmas = flow_sigmas(steps, flow_matching.SIGMA_MAX)
+    times = [sigma / (1 + sigma) for sigma in sigmas]
+    eps = BatchRandom(0, stop=4).normal(1)
+    x_t = times[0] * eps
+    for now, then in itertools.pairwise(times):
+        x_t = x_t + (then - now) * model.network(x_t, torch.full((4,), 1000 * now))
+    torch.testing.assert_close(model.sample(BatchRandom(0, stop=4), solver="euler", steps=steps), x_t)
+    assert [now - then for now, then in itertools.pairwise(times)] == pytest.approx([times[0] / steps] * steps)
+
+
+@pytest.mark.parametrize("time", ["uniform", "logit_normal"])
+def test_loss_of_a_perfect_network_is_the_variance_that_no_network_can_explain(time):
+    """Var[eps - x_0 | x_t] = s^2 / ((1 - t)^2 s^2 + t^2), over the times of training."""
+    quantile = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    t = quantile if time == "uniform" else torch.special.ndtri(quantile).sigmoid()
+    optimum = (STD**2 / ((1 - t) ** 2 * STD**2 + t**2)).mean().item()
+    model = oracle_model(time=time)
+    random = BatchRandom(0, stop=40_000)
+    batch = Batch({"points": MEAN + STD * random.normal(1)}, random)
+    assert model.loss(batch)[0].item() == pytest.approx(optimum, rel=0.03)
+    if time == "uniform":
+        assert model.evaluate(batch)["loss"].mean().item() == pytest.approx(optimum, rel=0.02)
+
+
+def test_likelihood_of_a_perfect_network_is_the_entropy_of_the_data():
+    random = BatchRandom(0, stop=2_000)
+    x = MEAN + STD * random.normal(1)
+    nll = oracle_model().evaluate(Batch({"points": x}, random))["nll"]
+    exact = -torch.distributions.Normal(MEAN, STD).log_prob(x)
+    assert (nll.mean() - exact.mean()).abs().item() < 1e-3
+
+
+def test_minibatch_coupling_keeps_the_noise_and_shortens_the_paths():
+    random = BatchRandom(0, stop=64)
+    x0, eps = random.normal(3), random.normal(3)
+    paired = nearest_noise(x0, eps)
+    assert torch.equal(paired.sort(0).values, eps.sort(0).values)
+    assert (paired - x0).square().sum() < 0.5 * (eps - x0).square().sum()
+
+
+def test_minibatch_coupling_straightens_the_flow():
+    """The least loss is the mean variance of the velocity about the field: zero, were all paths straight."""
+    losses = {}
+    for coupling in ("independent", "minibatch_ot"):
+        torch.manual_seed(0)
+        model = FlowMatching(POINT, width=16, coupling=coupling)
+        optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+        for step in range(60):
+            random = BatchRandom(step, stop=64)
+            batch = Batch({"points": random.integers(2, 1) * 2.0 - 1 + 0.1 * random.normal(1)}, random)
+            optimizer.zero_grad()
+            loss, _ = model.loss(batch)
+            loss.backward()
+            optimizer.step()
+        losses[coupling] = loss.item()
+    assert losses["minibatch_ot"] < 0.35 * losses["independent"]
+
+
+def test_minibatch_coupling_on_several_ranks_is_refused(monkeypatch):
+    monkeypatch.setattr(flow_matching, "has_many_ranks", lambda: True)
+    with pytest.raises(ValueError, match=r"model\.coupling=minibatch_ot .*: train it in one process"):
+        FlowMatching(POINT, coupling="minibatch_ot", **FlowMatching.tiny)
+    FlowMatching(POINT, **FlowMatching.tiny)
+
+
+def test_the_first_level_is_all_but_noise():
+    sigmas = flow_sigmas(8, flow_matching.SIGMA_MAX)
+    assert sigmas[0] == pytest.approx(80) and sigmas[-1] == 0 and len(sigmas) == 9
+    assert math.isclose(sigmas[4] / (1 + sigmas[4]), 80 / 81 / 2)

@@ -1,0 +1,67 @@
+"""Facts about the hierarchical VAE: its density sums to one, its KL term is the mean of its log ratios."""
+
+import math
+
+import pytest
+import torch
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models.hvae import HierarchicalVAE, latent_sides
+from genai_cli.nn.random import BatchRandom, SampleRandom
+
+IMAGES = Spec("image", (1, 8, 8), value_range=(-1.0, 1.0))
+
+
+def build(spec: Spec = IMAGES, **options: object) -> HierarchicalVAE:
+    """With all its branches awake, which start as nothing."""
+    torch.manual_seed(0)
+    model = HierarchicalVAE(spec, width=8, latent_channels=2, depth=1, **options).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    return model
+
+
+@pytest.mark.parametrize("inference", ["deep", "ladder"])
+def test_the_density_sums_to_one(inference):
+    """Over all images of 2 x 2 black or white pixels, by many draws from the posterior."""
+    spec = Spec("image", (1, 2, 2), value_range=(-1.0, 1.0))
+    x = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 4).view(16, 1, 2, 2)
+    with torch.no_grad():
+        batch = Batch({"image": x}, BatchRandom(0, stop=16))
+        figures = build(spec, inference=inference).evaluate(batch, importance_samples=3000)
+    assert (-figures["negative_iw_bound_3000"]).exp().sum().item() == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("inference", ["deep", "ladder"])
+def test_the_bound_is_the_mean_of_log_weights(inference):
+    model = build(inference=inference)
+    image = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(7)).sign()
+    count = 4000
+    with torch.no_grad():
+        bound = -model.evaluate(Batch({"image": image.expand(count, 1, 8, 8)}, BatchRandom(0, stop=count)))[
+            "negative_elbo"
+        ]
+        log_weights = model._log_weights(Batch({"image": image}, BatchRandom(1, stop=1)), count)
+    error = math.hypot(bound.std().item(), log_weights.std().item()) / math.sqrt(count)
+    assert bound.mean().item() == pytest.approx(log_weights.mean().item(), abs=4 * error)
+
+
+def test_the_shares_of_the_sides_add_up():
+    image = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(7)).sign()
+    figures = build().evaluate(Batch({"image": image}, BatchRandom(0, stop=3)))
+    assert latent_sides(IMAGES) == [1, 4]
+    torch.testing.assert_close(figures["kl_1"] + figures["kl_4"], figures["kl"])
+
+
+def test_without_temperature_all_samples_are_one():
+    model = build()
+    samples = model.sample(SampleRandom(0, range(4)), temperature=0.0)
+    torch.testing.assert_close(samples, samples[:1].expand(4, 1, 8, 8))
+    assert model.sample(SampleRandom(0, range(4))).std(0).max() > 0.01
+
+
+def test_sides_are_named_and_odd_ones_refused():
+    assert latent_sides(Spec("image", (3, 32, 32))) == [1, 4, 8, 16]
+    assert latent_sides(Spec("image", (1, 28, 28))) == [1, 7, 14]
+    with pytest.raises(ValueError, match="square images with an even side, not 9x9"):
+        HierarchicalVAE(Spec("image", (1, 9, 9), (-1.0, 1.0)))

@@ -1,0 +1,69 @@
+"""Facts about the importance-weighted autoencoder: k = 1 is the ELBO, more draws tighten, its gradient is Eq. 14."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models.iwae import IWAE
+from genai_cli.nn.random import BatchRandom, SampleRandom
+
+IMAGES = Spec("image", (1, 4, 4), value_range=(-1.0, 1.0))
+
+
+def batch(count: int = 6, seed: int = 0) -> Batch:
+    image = torch.randn(count, 1, 4, 4, generator=torch.Generator().manual_seed(7)).sign()
+    return Batch({"image": image}, BatchRandom(seed, stop=count))
+
+
+def build(**options: object) -> IWAE:
+    torch.manual_seed(0)
+    return IWAE(IMAGES, width=8, latent_dim=2, **options)
+
+
+@pytest.mark.parametrize("lower_dim", [None, 3])
+def test_one_draw_is_the_elbo(lower_dim):
+    model = build(k=1, lower_dim=lower_dim)
+    loss, metrics = model.loss(batch())
+    torch.testing.assert_close(loss, metrics["negative_elbo"])
+    assert metrics["effective_draws"].item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("lower_dim", [None, 3])
+def test_more_draws_tighten_the_bound(lower_dim):
+    model = build(k=5, lower_dim=lower_dim)
+    figures = model.evaluate(batch(2000), importance_samples=200)
+    elbo, five, many = (-figures[key].mean() for key in ("negative_elbo", "negative_bound", "negative_iw_bound_200"))
+    assert elbo < five < many
+
+
+def test_the_gradient_weighs_each_draw_by_its_normalised_ratio():
+    """Eq. 14: sum_i w~_i grad log w_i."""
+    model = build(k=4)
+    loss, _ = model.loss(batch())
+    log_weights = model.log_weights(batch(), 4)
+    expected = -(log_weights.softmax(0).detach() * log_weights).sum(0).mean()
+    for value, other in zip(gradients(model, loss), gradients(model, expected), strict=True):
+        torch.testing.assert_close(value, other)
+
+
+def gradients(model: IWAE, value: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(value, list(model.parameters()))
+
+
+def test_two_layers_have_a_density_that_sums_to_one():
+    """p(x) by many draws from q, summed over all images of four black or white pixels."""
+    torch.manual_seed(0)
+    spec = Spec("image", (1, 2, 2), value_range=(-1.0, 1.0))
+    model = IWAE(spec, width=8, latent_dim=2, lower_dim=3, k=1)
+    x = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 4).view(16, 1, 2, 2)
+    with torch.no_grad():
+        figures = model.evaluate(Batch({"image": x}, BatchRandom(0, stop=16)), importance_samples=4000)
+    assert (-figures["negative_iw_bound_4000"]).exp().sum().item() == pytest.approx(1, abs=0.02)
+
+
+def test_samples_of_two_layers_draw_the_lower_one():
+    model = build(lower_dim=3)
+    assert not torch.allclose(
+        model.sample(SampleRandom(0, range(4))), model.decode(model.draw_latent(SampleRandom(0, range(4))))
+    )

@@ -1,0 +1,40 @@
+"""Axes hold their values, curves keep their ends, and nothing a log can hold breaks a chart."""
+
+import math
+
+import pytest
+
+from genai_cli.report.charts import LEFT, WIDTH, Axis, Mark, _thin, fitted, line_chart, scatter_chart, short
+
+
+def test_an_axis_maps_its_ends_to_pixels():
+    assert (Axis(0, 10, 100, 200)(0), Axis(0, 10, 100, 200)(5)) == (100, 150)
+    assert Axis(1, 100, 0, 100, is_log=True)(10) == 50
+
+
+def test_a_logarithmic_axis_is_taken_where_values_span_much():
+    assert fitted([1, 1000], 0, 1, is_log=None).is_log
+    assert not fitted([1, 10], 0, 1, is_log=None).is_log and not fitted([-1, 1000], 0, 1, is_log=None).is_log
+
+
+@pytest.mark.parametrize("values", [[0.0], [3.0, 3.0], [-1e-12, 1e-12], [1e250, -1e250], [1e-30, 1e30]])
+def test_any_values_make_a_chart(values):
+    svg = line_chart("loss", {"a": list(enumerate(values))})
+    assert "nan" not in svg and "inf" not in svg
+
+
+def test_thinning_keeps_the_ends():
+    curve = [(step, math.sin(step)) for step in range(1001)]
+    thinned = _thin(curve)
+    assert len(thinned) < 350 and thinned[0] == curve[0] and thinned[-1] == curve[-1]
+
+
+def test_marks_stay_inside_and_the_front_is_filled():
+    svg = scatter_chart("t", "x", "y", [Mark("gan", 1, 2, (1, 3), True), Mark("<vae>", 900, 5)])
+    assert svg.count("<circle") == 2 and svg.count('fill="white"') == 1 and "&lt;vae&gt;" in svg
+    places = [float(part.split('"')[0]) for part in svg.split('cx="')[1:]]
+    assert all(LEFT <= place <= WIDTH for place in places)
+
+
+def test_short_numbers():
+    assert [short(value) for value in (12000, 0.5, 2_500_000, -3000)] == ["12k", "0.5", "2.5M", "-3k"]

@@ -1,0 +1,68 @@
+"""Facts about given images: what is kept stays, and the rest fits it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from genai_cli.nn.random import BatchRandom, SampleRandom
+from genai_cli.samplers.editing import draw
+from genai_cli.samplers.schedules import karras_sigmas
+
+SHAPE = (1, 2, 1)  # an image of two pixels, one above the other
+STD, CORRELATION = 0.5, 0.9
+
+
+def correlated_denoiser(x: Tensor, sigma: float) -> Tensor:
+    """E[x_0 | x] for two normal pixels that go together."""
+    covariance = STD**2 * torch.tensor([[1.0, CORRELATION], [CORRELATION, 1.0]])
+    gain = covariance @ torch.linalg.inv(covariance + sigma**2 * torch.eye(2))
+    return (x.flatten(1) @ gain.T).view_as(x)
+
+
+def edit(given: Tensor | None, *, solver: str | None = None, size: int = 600, **options) -> Tensor:
+    sigmas = karras_sigmas(40, 0.002, 80.0)
+    return draw(solver, "heun", correlated_denoiser, sigmas, BatchRandom(0, stop=size), SHAPE, given=given, **options)
+
+
+def test_what_is_kept_stays_and_the_rest_is_of_the_conditional_distribution():
+    given = torch.tensor([0.6, -0.4]).view(2, 1, 1, 1).expand(2, *SHAPE)
+    completed = edit(given, size=2000, keep="top_half", resample=10)
+    for row, value in enumerate((0.6, -0.4)):
+        mine = completed[row::2]
+        assert (mine[:, 0, 0] == value).all()
+        assert mine[:, 0, 1].mean().item() == pytest.approx(CORRELATION * value, abs=0.03)
+        assert mine[:, 0, 1].std().item() == pytest.approx(STD * math.sqrt(1 - CORRELATION**2), rel=0.15)
+
+
+def test_strength_leads_from_the_given_image_to_any():
+    given = torch.full((1, *SHAPE), 0.9)
+    near, far = edit(given, strength=0.05), edit(given, strength=1.0, size=4000)
+    assert (near - given).abs().max() < 0.05
+    assert far.mean().abs() < 0.05 and far.std().item() == pytest.approx(STD, rel=0.05)
+
+
+@pytest.mark.parametrize("options", [{"keep": "left_half"}, {"strength": 0.5}])
+def test_a_sample_does_not_depend_on_its_batch(options):
+    sigmas, given = karras_sigmas(5, 0.002, 80.0), torch.randn(3, *SHAPE)
+
+    def rows(indices) -> Tensor:
+        return draw(None, "heun", correlated_denoiser, sigmas, SampleRandom(1, indices), SHAPE, given=given, **options)
+
+    torch.testing.assert_close(rows(range(7))[4:], rows(range(4, 7)))
+
+
+def test_half_a_request_is_refused():
+    given = torch.zeros(1, *SHAPE)
+    with pytest.raises(ValueError, match=r"strength=0\.5 .* given=FOLDER"):
+        edit(None, strength=0.5)
+    for options in ({}, {"keep": "top_half", "strength": 0.5}):
+        with pytest.raises(ValueError, match=r"completed \(keep=top_half\) or changed \(strength=0\.6\)"):
+            edit(given, **options)
+    with pytest.raises(ValueError, match="resample=3 is for what is drawn around kept pixels"):
+        edit(given, strength=0.5, resample=3)
+    with pytest.raises(ValueError, match="solver=heun has no part in keep=top_half"):
+        edit(given, keep="top_half", solver="heun")
+    with pytest.raises(ValueError, match="churn=2 has no part in keep=top_half"):
+        edit(given, keep="top_half", churn=2)
