@@ -90,3 +90,22 @@ def test_what_cannot_be_is_refused_in_words(runs, kind, words, message, capsys, 
     assert sample(f"run={runs[kind]}", f"out={tmp_path}", *words) == ExitCode.CONFIGURATION
     assert message in capsys.readouterr().err
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_evaluation_holds_the_rules_beside_those_of_data_and_of_noise(runs, tmp_path) -> None:
+    words = ["dataset=formal", "dataset.size=300", "dataset.length=16"]
+    assert run(["train", "model=gpt", *words, *SMALL, f"run.dir={tmp_path}/formal"]) == ExitCode.DONE
+    expected = {
+        str(tmp_path / "formal"): {"right"},
+        runs["music"]: {"in_range", "crossing", "parallels", "triads", "cadence"},
+        runs["molecules"]: {"valid", "well_formed"},
+    }
+    for folder, names in expected.items():
+        assert run(["evaluate", f"run={folder}", "num_samples=8", "metrics=[rules]", "device=cpu"]) == ExitCode.DONE
+        (record,) = (json.loads(path.read_text()) for path in Path(folder).glob("evaluation/*.json"))
+        metrics = {metric["name"]: metric for metric in record["metrics"]}
+        assert names <= set(metrics)
+        for name in names & {"right", "valid", "in_range"}:
+            controls = metrics[name]["controls"]
+            assert controls["real"] > 0.99 and controls["real"] >= controls["noise"]
+            assert metrics[name]["protocol"]["n_fake"] == 8

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genai_cli import runs, schema
-from genai_cli.commands.sample_figures import sample_figures
+from genai_cli.commands.measure_rules import sample_figures
 from genai_cli.config import SampleConfig
 from genai_cli.data.base import Spec
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
