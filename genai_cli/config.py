@@ -158,7 +158,7 @@ class SampleConfig:
 
 
 MetricGroup = Literal[
-    "figures", "text", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
+    "figures", "text", "rules", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
     "classifier_accuracy_score",
 ]  # fmt: skip
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genai_cli import runs, schema
 from genai_cli.commands.measure_figures import measure_figures, measure_text
+from genai_cli.commands.measure_rules import has_rules, measure_rules
 from genai_cli.commands.tables import print_evaluation
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import DataError, Dataset, Split, SplitName
@@ -48,7 +49,9 @@ GROUPS = {  # of metrics, by modality
         "classifier_accuracy_score",
     ),
     "points": ("figures", "frechet", "kid", "manifold", "modes"),
-    "text": ("figures", "text"),
+    "text": ("figures", "text", "rules"),
+    "music": ("figures", "rules"),
+    "molecules": ("figures", "rules"),
 }  # fmt: skip
 FOLDER_GROUPS = ("frechet", "kid", "manifold", "diversity")
 MOST_BYTES = 700_000_000  # of one set of data held at once; more are represented by a random part
@@ -101,7 +104,9 @@ def _measure(
         yield from measure_figures(trained, dataset, split, config, protocol, notes, device)
     if "text" in groups:
         yield from measure_text(trained, dataset, split, config, protocol, notes, device)
-    of_samples = tuple(group for group in groups if group not in ("figures", "text"))
+    if "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"]):
+        yield from measure_rules(trained, dataset, split, config, protocol, device)
+    of_samples = tuple(group for group in groups if group not in ("figures", "text", "rules"))
     if not of_samples:
         return
     fake = _draw(config, trained, device)
