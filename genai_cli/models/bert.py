@@ -28,6 +28,7 @@ class BERT(GenerativeModel):
     """p(hidden tokens | the others), each place by itself."""
 
     modalities = ("text", "music", "molecules")
+    figures = {"masked_nll": "nats per chosen token, given what is not hidden"}
     monitor = "masked_nll"
     rules = {
         "width % heads == 0": "width must be divisible by heads",
