@@ -98,7 +98,7 @@ def test_evaluation_holds_the_rules_beside_those_of_data_and_of_noise(runs, tmp_
     assert run(["train", "model=gpt", *words, *SMALL, f"run.dir={tmp_path}/formal"]) == ExitCode.DONE
     expected = {
         str(tmp_path / "formal"): {"right"},
-        runs["music"]: {"in_range", "crossing", "parallels", "triads", "cadence"},
+        runs["music"]: {"in_range", "crossing", "parallels", "triads"},
         runs["molecules"]: {"valid", "well_formed"},
     }
     for folder, names in expected.items():
