@@ -98,6 +98,10 @@ class GenerativeModel(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no posterior")
 
+    def codes_of(self, x: Tensor) -> Tensor:
+        """Examples (B, *spec.shape) as numbers of a quantiser's codes, (B, T) int64."""
+        raise NotImplementedError(f"{type(self).__name__} has no quantiser")
+
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         """The players: a partition of the parameters, each group with an optimizer of its own."""
         return {"model": self.parameters()}

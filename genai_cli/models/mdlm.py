@@ -26,6 +26,7 @@ class MDLM(GenerativeModel):
     """
 
     modalities = ("text", "music", "molecules")
+    figures = {"bound": "nats per token, upper bound on -log p(x)"}
     monitor = "bound"
     rules = {
         "width % heads == 0": "width must be divisible by heads",
