@@ -173,6 +173,7 @@ class EvaluateConfig:
     run: FolderName | None = None
     real: FolderName | None = None  # two folders of images in place of a run
     fake: FolderName | None = None
+    text: str | None = None  # a text file in place of the split
     metrics: tuple[MetricGroup, ...] | None = None  # null: all that apply
     # What images are compared by; auto: a classifier of the data where these have labels, else the random network.
     extractor: Literal["auto", "random", "efficientnet"] = "auto"

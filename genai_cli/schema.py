@@ -166,6 +166,8 @@ def _check_folders(check: Check, known: Mapping[str, Any]) -> None:
     folders = {key: known[key] for key in ("real", "fake") if known.get(key) is not None}
     if folders and known.get("run") is not None:
         check.problem(f"run={known['run']} and {' and '.join(folders)}: evaluate a run, or two folders, not both")
+    if folders and known.get("text") is not None:
+        check.problem(f"text={known['text']} and {' and '.join(folders)}: a text is evaluated by a run, with run=DIR")
     if len(folders) == 1:
         (missing,) = {"real", "fake"} - folders.keys()
         check.problem(f"{missing} is required: a folder of images, as {' '.join(folders)} has one")

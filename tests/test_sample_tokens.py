@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from genai_cli.cli import run
+from genai_cli.data.text import Text
 from genai_cli.errors import ExitCode
 from genai_cli.media.midi import read_midi
 from tests.molecules import write_molecules
@@ -110,3 +111,25 @@ def test_evaluation_holds_the_rules_beside_those_of_data_and_of_noise(runs, tmp_
             controls = metrics[name]["controls"]
             assert controls["real"] > 0.99 and controls["real"] >= controls["noise"]
             assert metrics[name]["protocol"]["n_fake"] == 8
+
+
+def bits_of(folder: str) -> dict[str, float]:
+    """The metrics of the newest evaluation, by name."""
+    newest = max(Path(folder).glob("evaluation/*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return {metric["name"]: metric["value"] for metric in json.loads(newest.read_text())["metrics"]}
+
+
+def test_the_figures_of_a_text_file_are_those_of_the_split_with_that_text(runs, tmp_path, capsys) -> None:
+    """And what is no text of the run is refused in words."""
+    split = Text(path=f"{Path(runs['text']).parent}/words.txt", length=8, tokenizer="byte").load("test")
+    whole = bytes(split.tokens.tolist())
+    (tmp_path / "held_out.txt").write_bytes(whole)
+    run(["evaluate", f"run={runs['text']}", "device=cpu", "metrics=[text]"])
+    expected = bits_of(runs["text"])
+    assert run(["evaluate", f"run={runs['text']}", "device=cpu", f"text={tmp_path}/held_out.txt"]) == ExitCode.DONE
+    found = bits_of(runs["text"])
+    assert expected and all(found[name] == pytest.approx(value) for name, value in expected.items())
+    code = run(["evaluate", f"run={runs['music']}", "device=cpu", f"text={tmp_path}/held_out.txt"])
+    assert code == ExitCode.CONFIGURATION and "learned music, not text" in capsys.readouterr().err
+    (tmp_path / "bad.txt").write_bytes(b"ab\xff")
+    assert run(["evaluate", f"run={runs['text']}", "device=cpu", f"text={tmp_path}/bad.txt"]) == ExitCode.DATA

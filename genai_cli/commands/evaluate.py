@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genai_cli import runs, schema
-from genai_cli.commands.measure_figures import measure_figures, measure_text
+from genai_cli.commands.measure_figures import measure_figures, measure_text, text_windows
 from genai_cli.commands.measure_rules import has_rules, measure_rules
 from genai_cli.commands.tables import print_evaluation
 from genai_cli.config import EvaluateConfig
@@ -69,9 +69,14 @@ def run(config: EvaluateConfig, *, folder: Path | None) -> ExitCode:
     dataset = runs.build_dataset(trained.config)
     if dataset.spec != trained.spec:
         raise ConfigError(f"run={folder}: the data set is no longer what the run was trained on (see its spec.json)")
-    split = dataset.load(config.split).to(device)
-    groups = _groups(config, GROUPS.get(trained.spec.modality, ("figures",)), f"{trained.spec.modality} data")
-    protocol = {"split": config.split, "split_sha256": split.content_hash(), "seed": config.seed}
+    applicable = GROUPS.get(trained.spec.modality, ("figures",))
+    if config.text is None:
+        split, split_name = dataset.load(config.split).to(device), str(config.split)
+    else:
+        split, split_name = text_windows(Path(config.text), trained).to(device), f"text={config.text}"
+        applicable = ("figures", "text")
+    groups = _groups(config, applicable, f"{trained.spec.modality} data")
+    protocol = {"split": split_name, "split_sha256": split.content_hash(), "seed": config.seed}
     notes: list[str] = []
     metrics = list(_measure(config, trained, dataset, split, groups, protocol, notes, device))
     if not metrics:

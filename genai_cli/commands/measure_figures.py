@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import Dataset, Split
-from genai_cli.data.tokenizers import tokenizer_from_json
-from genai_cli.data.windows import SlidingWindows, TokenWindows
+from genai_cli.data.tokenizers import tokenizer_from_json, tokenizer_of
+from genai_cli.data.windows import SlidingWindows, TokenWindows, decode_utf8, read_text
 from genai_cli.engine.figures import first_batch, held_out_rows
 from genai_cli.engine.progress import Progress
+from genai_cli.errors import ConfigError
 from genai_cli.metrics.bootstrap import REPLICATES, mean_interval
 from genai_cli.metrics.likelihood import (
     Meaning,
@@ -152,6 +154,21 @@ def measure_text(
             return
         described = {**protocol, "bound": meanings[key].bound, "figure": key}
         yield from _per_character(rows[key], weight, trained, dataset, split, described, name, config)
+
+
+def text_windows(path: Path, trained: TrainedRun) -> TokenWindows:
+    """A text file in the tokens of the run, in windows one after the other. Raises DataError, ConfigError."""
+    if trained.spec.modality != "text":
+        raise ConfigError(f"text={path}: the run learned {trained.spec.modality}, not text")
+    content = decode_utf8(read_text(path.expanduser()), str(path))
+    try:
+        tokens = tokenizer_of(trained.spec).encode(content)
+    except ValueError as error:
+        raise ConfigError(f"text={path}: {error}; a model of bytes or byte pairs reads every text") from error
+    if len(tokens) < 2:
+        raise ConfigError(f"text={path} has {len(tokens)} tokens; the first is given, and another is to be predicted")
+    length = trained.spec.shape[0]
+    return TokenWindows(tokens, length=length, stride=length)
 
 
 def _per_character(
