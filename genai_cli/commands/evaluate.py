@@ -187,7 +187,7 @@ def _classifier(dataset: Dataset, train: dict[str, Tensor], device: torch.device
     shape, num_classes = dataset.spec.shape, len(dataset.spec.classes)
 
     def train_now() -> tuple[Any, float]:
-        print("training the classifier that images are compared by: once for these data, a minute or so", flush=True)
+        print("training the classifier that images are compared by: once for these data", flush=True)
         progress = Progress(first=0, total=num_steps(), unit="steps")
         try:
             network = train_classifier(

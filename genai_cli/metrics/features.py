@@ -6,7 +6,7 @@ has learned the classes of the very data set (as Lucic et al. 2018 and Binkowski
 Frechet distance is not FID, and compares only with others of the same `extractor_sha256`.
 
 - `classifier`: trained on the labels of the training split, once, and kept in the user's cache with its accuracy on
-  the test split. It holds for MNIST 99 % and more, after about a minute on one CPU core.
+  the test split, which every protocol repeats.
 - `random`: the same network untrained, from a fixed seed (as in Naeem et al. 2020, Section 5), for data without
   labels. A function of the images' shape alone, so that it needs no cache and compares between data sets of a shape.
 - `efficientnet`: a network that has learned ImageNet, for photographs (`metrics/efficientnet.py`); an extra.

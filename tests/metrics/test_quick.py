@@ -1,12 +1,13 @@
 """The score of the training loop: cheap, repeatable, and it keeps the good checkpoint through a late collapse."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from genai_cli import runs
+from genai_cli import cli, runs
 from genai_cli.config import Config, DeviceConfig, LoggerConfig, OptimizerConfig, TrainConfig
 from genai_cli.data.base import Batch, Spec, TensorSplit
 from genai_cli.engine import checkpoint as checkpoints
@@ -87,3 +88,26 @@ def test_gan_presets_are_scored():
         config = configure("train", next(overrides.jobs()), overrides).config
         model = runs.build_model(config, IMAGES)
         assert config.train.evaluate_every and model.monitor is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model=gpt", "dataset=text", "train.evaluate_every=2"], "text has no score"),
+        (["model=gan", "dataset=toy2d", "train.evaluate_every=null"], "needs train.evaluate_every"),
+    ],
+)
+def test_a_score_that_would_never_be_computed_is_refused(words, expected, tmp_path, capsys):
+    words = [*words, "train.score_samples=20", "train.steps=2", f"run.dir={tmp_path}/run", "device=cpu"]
+    assert cli.run(["train", *words]) == 2
+    assert expected in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_score_that_is_asked_for_chooses_the_best_of_a_model_with_a_figure(tmp_path):
+    words = ["model=vae", "dataset=toy2d", "dataset.held_out=60", "model.width=4", "train.epochs=null", "train.steps=4"]
+    period = ["train.evaluate_every=2", "train.score_samples=40", "train.sample_every=null", f"run.dir={tmp_path}/run"]
+    assert cli.run(["train", *words, *period, "device=cpu", "logger=none"]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    scores = {line["step"]: line["validation/frechet"] for line in lines if "validation/frechet" in line}
+    best = checkpoints.load(tmp_path / "run" / "checkpoints", "best").state["best"]
+    assert best == {"step": min(scores, key=scores.get), "value": min(scores.values())}
