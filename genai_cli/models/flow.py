@@ -29,6 +29,8 @@ from genai_cli.nn.random import RowRandom
 from genai_cli.nn.spline import num_parameters
 from genai_cli.rules import NonNegativeFloat, PositiveFloat, PositiveInt
 
+UNITS = {"nll": "nats", "bits_per_dim": "bits per dimension"}  # of `evaluate`
+
 
 class Flow(GenerativeModel):
     """Steps of activation norm, mixing and coupling; for images, `depth` of them at each of `levels` scales.
@@ -59,6 +61,8 @@ class Flow(GenerativeModel):
         bound: PositiveFloat | None = None,
     ):
         super().__init__(spec)
+        if spec.value_range is not None:  # by dequantisation
+            self.figures = {key: f"{unit}, upper bound on -log p(x)" for key, unit in UNITS.items()}
         self.latent_dim = math.prod(spec.shape)
         if spec.value_range is not None:  # of levels; of points nll is exact
             self.figures = {

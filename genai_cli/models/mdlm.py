@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
+from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.bidirectional import BidirectionalTransformer
 from genai_cli.nn.random import RowRandom
@@ -25,6 +26,7 @@ class MDLM(GenerativeModel):
     """
 
     modalities = ("text",)
+    figures = {"bound": "nats per token, upper bound on -log p(x)"}
     monitor = "bound"
     rules = {
         "width % heads == 0": "width must be divisible by heads",
@@ -44,7 +46,7 @@ class MDLM(GenerativeModel):
         super().__init__(spec)
         (self.context,) = spec.shape  # T
         self.hidden = spec.vocabulary_size  # the token that stands for any
-        self.start = newline_token(spec)
+        self.start = tokenizer_of(spec).start
         self.embedding = nn.Embedding(self.hidden + 1, width)
         self.transformer = BidirectionalTransformer(
             context=self.context + 1, width=width, depth=depth, heads=heads, dropout=dropout
@@ -111,12 +113,3 @@ class MDLM(GenerativeModel):
         tokens = torch.full((random.size, 1 + self.context), self.hidden, device=random.device)
         tokens[:, : 1 + len(known)] = torch.tensor([self.start, *known], device=random.device)
         return tokens
-
-
-def newline_token(spec: Spec) -> int:
-    """The line break in the vocabulary (data/tokenizers.py); token 0 where there is none."""
-    if spec.tokenizer is None:
-        return 0
-    if spec.tokenizer["name"] == "byte":
-        return ord("\n")
-    return max(0, spec.tokenizer["characters"].find("\n"))

@@ -42,6 +42,7 @@ def test_many_at_once_are_encoded_as_each_alone(rows) -> None:
         expected = TOKENIZER.encode(smiles)
         assert row[0] == 0 and torch.equal(row[1 : len(expected) + 1].long(), expected)
         assert (row[len(expected) + 1 :] == 0).all()
+    assert TOKENIZER.decode_all(filled) == molecules
 
 
 def test_unknown_tokens_are_named_with_their_position() -> None:
