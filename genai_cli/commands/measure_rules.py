@@ -43,7 +43,8 @@ def sample_figures(samples: Tensor, spec: Spec, dataset_name: str) -> dict[str, 
     if spec.modality == "molecules":
         return molecule_figures(tokens_to_texts(samples, spec))
     if spec.modality == "music":
-        return chorale_figures(score_frames(samples, spec), CHORAL_RANGES)
+        is_whole = [0 in row[1:] for row in samples.tolist()]
+        return chorale_figures(score_frames(samples, spec), CHORAL_RANGES, is_whole=is_whole)
     return formal_figures(tokens_to_texts(samples, spec))
 
 
@@ -85,7 +86,8 @@ def pieces_of(split: Split, spec: Spec, most: int) -> Tensor:
         return tokens[: most * split.length][None]
     starts = (tokens == 0).nonzero().flatten().tolist()
     parts = [tokens[start:stop] for start, stop in pairwise(starts)][:most]
-    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+    ended = [torch.cat([part, part.new_zeros(1)]) for part in parts]
+    return torch.nn.utils.rnn.pad_sequence(ended, batch_first=True)
 
 
 def all_molecules(split: Split, tokenizer: Any) -> set[str]:

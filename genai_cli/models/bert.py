@@ -1,6 +1,6 @@
 """BERT: a transformer that sees both sides and fills in hidden tokens (Devlin et al. 2019, arXiv:1810.04805).
 
-`genai train model=bert dataset=shakespeare`, then `genai sample run=latest prompt="To [MASK:2] or not to be"`. It
+`genai train model=bert dataset=shakespeare`, then `genai sample run=latest 'prompt="To [MASK:2] or not"'`. It
 generates by filling in what is all hidden, a few places at a time (Wang & Cho 2019, arXiv:1902.04094). Of the paper's
 two objectives this is the masked language model; the next-sentence task is left out (Liu et al. 2019).
 """
@@ -28,6 +28,7 @@ class BERT(GenerativeModel):
     """p(hidden tokens | the others), each place by itself."""
 
     modalities = ("text", "music", "molecules")
+    figures = {"masked_nll": "nats per chosen token, given what is not hidden"}
     monitor = "masked_nll"
     rules = {
         "width % heads == 0": "width must be divisible by heads",

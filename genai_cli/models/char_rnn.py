@@ -26,6 +26,7 @@ class CharRNN(GenerativeModel):
     """`depth` layers of LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014) over tokens."""
 
     modalities = ("text", "music", "molecules")
+    figures = {"nll": "nats per token, exact -log p(x)"}
     monitor = "nll"
     rules = {"dropout == 0 or depth > 1": "dropout is between layers: it needs depth=2 or more"}
     tiny = {"width": 8, "depth": 2}

@@ -2,7 +2,6 @@
 
 import sys
 
-import pytest
 import torch
 
 from genai_cli.data.base import Spec
@@ -18,7 +17,6 @@ def rows(*molecules: str) -> torch.Tensor:
 
 
 def test_molecules_are_drawn_and_what_is_none_is_written_in_red() -> None:
-    pytest.importorskip("rdkit")
     picture = sheet(rows("CCO", "C1CC", "C=O"), SPEC)
     assert picture.dtype == torch.uint8 and picture.shape == (3, 360, 360)
     cells = [picture[:, :180, :180], picture[:, :180, 180:], picture[:, 180:, :180], picture[:, 180:, 180:]]
