@@ -1,8 +1,8 @@
 """What the engine costs over a loop written by hand: the same model, losses, data in memory and fused Adam.
 
-The two take turns within one process, which is `genai train` with all logging on. "Alone" is the engine's share by
-itself: the losses hand over gradients made beforehand and compute nothing, so that little is left but the engine and
-the optimizer, and noise in the model's own work cannot hide the difference.
+The two take turns within one process, which is `genai train` with all logging on; neither averages weights. "Alone" is
+the engine's share by itself: the losses hand over gradients made beforehand and compute nothing, so that little is left
+but the engine and the optimizer, and noise in the model's own work cannot hide the difference.
 """
 
 import copy
@@ -137,7 +137,7 @@ class Comparison:
 def compare(name: str, alone: bool, busy: bool, rounds: int) -> tuple[list[float], list[float]]:
     """Milliseconds of a step, turn by turn: the engine's, and those by hand."""
     comparison = Comparison(name, alone=alone, busy=busy, rounds=rounds)
-    settings = (f"device.threads={THREADS[busy]}", f"train.log_every={STEPS[name]}")
+    settings = (f"device.threads={THREADS[busy]}", f"train.log_every={STEPS[name]}", "train.ema=null")
     with suppress(SystemExit):
         ours.train(name, *settings, step_done=comparison.step_done, program=comparison.program)
     assert len(comparison.engine) == rounds, "the run ended before its time"

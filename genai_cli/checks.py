@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from genai_cli import expressions, registry
 from genai_cli.annotations import Misfit, conform, printable, read_annotation, show
-from genai_cli.config import Config, ConfigError, OptimizerConfig, TrainConfig
+from genai_cli.config import Config, ConfigError, DoctorConfig, OptimizerConfig, TrainConfig
 from genai_cli.registry import DATASET, MODEL, Definition, Kind, Option
 from genai_cli.suggest import advice, nearest
 
@@ -187,6 +187,14 @@ class Check:
         if train.batch_size % (train.accumulate * processes) != 0:
             shares = f"train.accumulate={train.accumulate}" + (f" x {processes} processes" if processes > 1 else "")
             self.problem(f"train.batch_size={train.batch_size} must be divisible by {shares}")
+
+    def doctor(self, doctor: DoctorConfig | None, train: TrainConfig | None) -> None:
+        """A rollback needs checkpoints to go back to."""
+        if doctor is None or train is None or train.save_every is not None:
+            return
+        for key, policy in dataclasses.asdict(doctor).items():
+            if policy == "rollback":
+                self.problem(f"doctor.{key}=rollback needs checkpoints; give train.save_every, or doctor.{key}=stop")
 
 
 def prefer_typed(values: Mapping[str, Any], typed: Iterable[str]) -> dict[str, Any]:

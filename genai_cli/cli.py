@@ -19,6 +19,7 @@ COMMANDS = {
     "sample": "new examples from a trained run: run=DIR or run=latest",
     "evaluate": "figures of a trained run on held-out data: run=DIR or run=latest",
     "encode": "the codes of data as a file, by a trained run's encoder: run=DIR or run=latest",
+    "compare": "several runs, or models trained for the same time, side by side: runs=[A,B], or model=[A,B] ...",
     "doctor": "what ails a run, with evidence, and what to change: run=DIR or run=latest",
     "report": "one HTML page about a run, with all that is known of it: run=DIR or run=latest",
     "list": "what there is: models, datasets, optimizers, experiments",
@@ -31,6 +32,7 @@ genai: train, sample and judge any family of generative model, on any kind of da
   genai train -m model=gan,vae dataset=mnist        a sweep: one job for each combination
   genai sample run=latest num_samples=64 seed=0
   genai evaluate run=latest
+  genai compare model=[gan,vae] dataset=mnist budget=5min
   genai doctor run=latest
   genai report run=latest
   genai list models

@@ -12,12 +12,18 @@ from typing import Any, Literal, get_args, get_origin
 
 from genai_cli import registry
 from genai_cli.annotations import read_annotation, show
-from genai_cli.config import Config, EvaluateConfig, SampleConfig
+from genai_cli.config import CompareConfig, Config, EvaluateConfig, SampleConfig
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.registry import DATASET, MODEL
 from genai_cli.schema import RUN_COMMANDS
 
-SCHEMAS = {"train": Config, "sample": SampleConfig, "evaluate": EvaluateConfig, **RUN_COMMANDS}
+SCHEMAS = {
+    "train": Config,
+    "sample": SampleConfig,
+    "evaluate": EvaluateConfig,
+    "compare": CompareConfig,
+    **RUN_COMMANDS,
+}
 KINDS = ("models", "datasets", "optimizers", "experiments")
 FLAGS = ("--cfg", "--config-dir", "--help", "--info", "--multirun", "--package", "--resolve")
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from genai_cli.errors import ConfigError
 from genai_cli.rules import (
     CheckpointName,
+    Duration,
     FolderName,
     Fraction,
     NonNegativeFloat,
@@ -21,6 +22,7 @@ from genai_cli.rules import (
 )
 
 __all__ = [
+    "CompareConfig",
     "Config",
     "ConfigError",
     "DeviceConfig",
@@ -156,7 +158,7 @@ class SampleConfig:
 
 
 MetricGroup = Literal[
-    "figures", "text", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
+    "figures", "text", "rules", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
     "classifier_accuracy_score",
 ]  # fmt: skip
 
@@ -227,6 +229,25 @@ class ReportConfig:
     seed: NonNegativeInt = 0
     checkpoint: CheckpointName = "last"
     weights: Literal["auto", "ema", "raw"] = "auto"
+    root: FolderName = "outputs"
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """`genai compare`: of runs that there are, or of models that are trained for it, each for the same time."""
+
+    runs: tuple[str, ...] = ()
+    model: tuple[str, ...] = ()  # choices of `genai train model=`
+    dataset: str | None = None
+    budget: Duration | None = None  # of wall-clock time to train each, from its first step to its end
+    options: tuple[str, ...] = ()  # more of what `genai train` takes, for each of them
+    metrics: tuple[MetricGroup, ...] | None = None  # as of `genai evaluate`
+    by: str | None = None  # the metric of the charts; null: a distance of samples where there is one, else the first
+    num_samples: PositiveInt = 2000  # drawn to evaluate each
+    split: Literal["validation", "test"] = "test"
+    seed: NonNegativeInt = 0
+    out: FolderName | None = None  # a new folder; null: one under `root`
     root: FolderName = "outputs"
     device: DeviceConfig = field(default_factory=DeviceConfig)
 

@@ -7,13 +7,14 @@ from typing import Any
 from genai_cli import registry
 from genai_cli.checks import prefer_typed
 from genai_cli.compose import MISSING, Composed, compose_command, compose_over
-from genai_cli.config import Config, EvaluateConfig, ExamineConfig, ReportConfig, RunConfig, SampleConfig
+from genai_cli.config import CompareConfig, Config, EvaluateConfig, ExamineConfig, ReportConfig, RunConfig, SampleConfig
 from genai_cli.errors import ConfigError
 from genai_cli.locate import describe_newest, find_run, is_run, read_config
 from genai_cli.overrides import Overrides, Typed
 from genai_cli.schema import (
     RUN_COMMANDS,
     changed_keys,
+    check_compare,
     check_evaluate,
     check_run_command,
     check_sample,
@@ -28,7 +29,7 @@ from genai_cli.suggest import listing, nearest
 class Configured:
     """A configuration that passed every check."""
 
-    config: Config | SampleConfig | EvaluateConfig | ExamineConfig | ReportConfig
+    config: CompareConfig | Config | SampleConfig | EvaluateConfig | ExamineConfig | ReportConfig
     folder: Path | None  # the run directory to go on with, or to work on
     values: dict[str, Any]  # what --cfg job shows
     resolved: dict[str, Any]  # the same with --resolve
@@ -36,6 +37,8 @@ class Configured:
 
 def configure(command: str, job: list[Typed], overrides: Overrides) -> Configured:
     """The configuration of one job of `overrides`. Raises ConfigError with all problems."""
+    if command == "compare":
+        return _configure_compare(job, overrides)
     if command != "train":
         return _configure_for_run(command, job, overrides)
     resumed = [typed for typed in job if typed.key == "run" and not isinstance(typed.value, dict)]
@@ -90,6 +93,28 @@ def _configure_resumed(run: str, job: list[Typed], overrides: Overrides) -> Conf
     if problems:
         raise ConfigError(*problems)
     return Configured(config, directory, values, values)
+
+
+def _configure_compare(job: list[Typed], overrides: Overrides) -> Configured:
+    """`genai compare`: the runs must be there, and each model must be one that can be trained as is said."""
+    composed = compose_command("compare", job, overrides.config_dir)
+    config = check_compare(composed.resolved)
+    problems = list(overrides.problems)
+    for run in config.runs:
+        try:
+            find_run(run, config.root)
+        except ConfigError as error:
+            problems += error.problems
+    for model in config.model:
+        words = [f"model={model}", f"dataset={config.dataset}", *config.options]
+        training = Overrides(words, is_sweep=False, config_dir=overrides.config_dir)
+        try:
+            _configure_train(next(training.jobs()), training)
+        except ConfigError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise ConfigError(*problems)
+    return Configured(config, None, composed.values, composed.resolved)
 
 
 def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> Configured:

@@ -25,6 +25,7 @@ GROUPS = {  # the folders of conf/ that a command composes: what `group=NAME` ca
     "sample": ("device",),
     "evaluate": ("device",),
     "encode": ("device",),
+    "compare": ("device",),
     "doctor": ("device",),
     "report": ("device",),
 }

@@ -29,5 +29,8 @@ Fraction = Annotated[float, Rule("at least 0 and below 1", lambda value: 0 <= va
 Probability = Annotated[float, Rule("between 0 and 1", lambda value: 0 <= value <= 1)]
 # Names and places.
 FolderName = Annotated[str, Rule("the path of a folder", lambda value: value.strip() != "" and "\0" not in value)]
+Duration = Annotated[
+    str, Rule("a time such as 90s, 10min or 1h", re.compile(r"(?!0+(\.0*)?[a-z])\d+(\.\d+)?(s|min|h)").fullmatch)
+]
 RunName = Annotated[str, Rule("made of letters, digits and _ + - .", re.compile(r"[\w+-][\w.+-]{0,199}").fullmatch)]
 CheckpointName = Annotated[str, Rule("last, best or a step", re.compile(r"last|best|\d{1,18}").fullmatch)]

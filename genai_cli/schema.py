@@ -15,6 +15,7 @@ from genai_cli import registry
 from genai_cli.annotations import show
 from genai_cli.checks import Check
 from genai_cli.config import (
+    CompareConfig,
     Config,
     ConfigError,
     DeviceConfig,
@@ -80,6 +81,7 @@ def judge_train(
     if "model" not in unjudged:  # whose YAML says how long
         check.length(known.get("train", TrainConfig()))
     check.batch(known.get("train"))
+    check.doctor(known.get("doctor"), known.get("train", TrainConfig()))
     if check.problems or unjudged:
         return None, check.problems
     name = "_".join(choices.get(word) or known[word]["name"] for word in ("model", "dataset"))
@@ -183,6 +185,27 @@ def check_run_command(command: str, values: Mapping[str, Any]) -> ExamineConfig 
     _refuse_training_keys(check, known, f"genai {command}")
     check.raise_problems()
     return RUN_COMMANDS[command](**known)
+
+
+def check_compare(values: Mapping[str, Any]) -> CompareConfig:
+    """The checked configuration of `genai compare`: runs, or models with a data set and a budget."""
+    check = Check()
+    known = check.record(CompareConfig, values)
+    own = {key: known.get(key) for key in ("dataset", "budget", "options") if known.get(key)}
+    if known.get("runs") and (known.get("model") or own):
+        check.problem(f"runs are compared as they are: leave out {', '.join(own) or 'model'}, or leave out runs")
+    elif known.get("runs") is not None and not known["runs"] and not known.get("model"):
+        check.problem("compare what? Give runs=[DIR,DIR], or model=[NAME,NAME] dataset=NAME budget=10min")
+    elif known.get("model"):
+        for key in ("dataset", "budget"):
+            if values.get(key) is None:
+                check.problem(f"{key} is required with model=[...]: dataset=NAME budget=10min")
+    for key in ("runs", "model"):
+        if len(set(known.get(key, ()))) < len(known.get(key, ())):
+            check.problem(f"{key}={show(known[key])} names one of them twice")
+    _refuse_training_keys(check, known, "genai compare")
+    check.raise_problems()
+    return CompareConfig(**known)
 
 
 def _refuse_training_keys(check: Check, known: Mapping[str, Any], command: str) -> None:

@@ -21,7 +21,7 @@ from genai_cli.engine.device import choose_device
 from genai_cli.engine.figures import first_batch
 from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw
-from genai_cli.errors import ExitCode
+from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.locate import read_lines
 from genai_cli.models.base import GenerativeModel
 from genai_cli.runs import TrainedRun
@@ -54,7 +54,7 @@ def run(config: ExamineConfig, *, folder: Path) -> ExitCode:
         trained = runs.load_trained(
             folder, trained_config, checkpoint=config.checkpoint, weights=config.weights, device=device
         )
-        dataset = runs.build_dataset(trained_config)
+        dataset = data_of(trained)
         progress = Progress(first=0, total=config.num_samples, unit="samples")
         try:
             samples = draw(
@@ -70,6 +70,16 @@ def run(config: ExamineConfig, *, folder: Path) -> ExitCode:
     _print(examination)
     print(f"\nwritten to {path}")
     return ExitCode.DONE
+
+
+def data_of(trained: TrainedRun) -> Dataset:
+    """The data set that a run was trained on. Raises ConfigError where it has become another one."""
+    dataset = runs.build_dataset(trained.config)
+    if dataset.spec != trained.spec:
+        raise ConfigError(
+            f"run={trained.folder}: the data set is no longer what the run was trained on (see its spec.json)"
+        )
+    return dataset
 
 
 def measure(
@@ -93,7 +103,7 @@ def examine(folder: Path, config: Config, step: int | None, signs: Mapping[str, 
     facts = Facts(
         total_steps=max(step, 1),
         monitor=registry.define(registry.MODEL, config.model["name"], config.plugins).monitor,
-        codebook_size=config.model.get("codebook_size"),
+        codebook_size=config.model.get("num_codes"),
         patience=config.doctor.patience,
     )
     log = replay(lines, ALL_NOTED, facts)

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from genai_cli import runs, schema
-from genai_cli.commands.doctor import examine, measure
+from genai_cli.commands.doctor import data_of, examine, measure
 from genai_cli.config import ReportConfig
 from genai_cli.data.base import DataError, Dataset
-from genai_cli.doctor.signs import Reference, as_rows, nearest_of
+from genai_cli.doctor.signs import Reference, as_rows, nearest_of, positions
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.figures import first_batch
+from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw
-from genai_cli.errors import ExitCode
+from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.locate import read_config, read_lines
 from genai_cli.media.files import write_file
 from genai_cli.models.base import GenerativeModel
@@ -24,10 +25,10 @@ from genai_cli.nn.random import SampleRandom
 from genai_cli.report import sections
 from genai_cli.report.html import Markup, element, join
 from genai_cli.report.page import Section, no, page
-from genai_cli.report.pictures import film, show
+from genai_cli.report.pictures import audio, film, show
 from genai_cli.runs import TrainedRun
 
-SHOWN = {"image": 64, "points": 1000, "text": 4}  # samples, by modality
+SHOWN = {"image": 64, "points": 1000, "text": 4, "music": 4, "molecules": 16}  # samples, by modality
 COMPARED = 128  # samples that the doctor measures
 NEIGHBOURS = 12
 PATHS, STOPS = 6, 9  # of the interpolations
@@ -52,17 +53,21 @@ def build(trained: TrainedRun, config: ReportConfig, device: torch.device) -> st
     spec, model = trained.spec, trained.model
     shown = SHOWN.get(spec.modality, 64)
     count = max(shown, 8 if spec.is_tokens else COMPARED)
-    samples = draw(model, count, seed=config.seed, batch_size=64, device=device)
+    progress = Progress(first=0, total=count, unit="samples")
+    try:
+        samples = draw(model, count, seed=config.seed, batch_size=64, device=device, report=progress.advance)
+    finally:
+        progress.close()
     dataset, signs, notes = None, {}, []
     try:
-        dataset = runs.build_dataset(trained.config)
+        dataset = data_of(trained)
         signs = measure(trained, dataset, samples, seed=config.seed, examples=config.examples, device=device)
-    except DataError as error:
+    except (DataError, ConfigError) as error:
         notes.append(f"The data are not at hand, so nothing is compared with them: {error}")
     examination = examine(trained.folder, trained.config, trained.step, signs)
     frames = film(trained.folder / "samples", spec, trained.config.train.num_samples)
     parts = [
-        Section("Samples", show(samples[:shown], spec, "samples")),
+        Section("Samples", join(show(samples[:shown], spec, "samples"), audio(samples, spec))),
         sections.film(frames),
         sections.doctor(examination.present, examination.past, signs),
         sections.metrics(_newest_evaluation(trained.folder)),
@@ -117,8 +122,7 @@ def _neighbours(samples: Tensor, trained: TrainedRun, dataset: Dataset, config: 
     )
     body = [element("p", words, class_="note")]
     if spec.modality == "image":
-        positions = torch.arange(limit) * len(train) // limit  # those of the reference
-        nearest = train.fetch(positions[place[:NEIGHBOURS]])[spec.key].cpu()
+        nearest = train.fetch(positions(train, limit)[place[:NEIGHBOURS]])[spec.key].cpu()
         pairs = torch.cat([samples[:NEIGHBOURS], nearest])
         body.append(element("p", "Above samples, below the training image nearest to each.", class_="note"))
         body.append(show(pairs, spec, "samples above their nearest training images", columns=NEIGHBOURS))
@@ -152,16 +156,15 @@ def _latent(trained: TrainedRun, seed: int, device: torch.device) -> list[Sectio
 
 
 def _traversal(model: GenerativeModel, codes: Tensor, trained: TrainedRun) -> Section:
-    """One code, changed along the coordinates that change its picture most."""
-    mean, deviation = codes.mean(0), codes.std(0)
-    steps = torch.diag(REACH * deviation)  # (latent_dim, latent_dim)
-    effect = (model.decode(mean + steps) - model.decode(mean - steps)).flatten(1).norm(dim=1)
+    """One drawn code, changed along the coordinates that change its picture most."""
+    mean, reach = codes.mean(0), REACH * codes.std(0)  # (latent_dim,)
+    share = torch.linspace(-1, 1, STOPS, device=codes.device)
+    is_moved = torch.eye(len(mean), dtype=torch.bool, device=codes.device)  # row i moves coordinate i
+    ends = [model.decode(torch.where(is_moved, mean + side * reach, codes[0])) for side in (-1, 1)]
+    effect = (ends[1] - ends[0]).flatten(1).norm(dim=1)
     chosen = effect.topk(min(TRAVERSED, len(effect))).indices
-    share = torch.linspace(-1, 1, STOPS, device=codes.device).view(-1, 1)
-    rows = [model.decode(mean + share * steps[coordinate]) for coordinate in chosen]
-    names = ", ".join(str(coordinate) for coordinate in chosen.tolist())
-    words = (
-        f"The mean code, moved by {REACH:g} standard deviations to each side along coordinates {names}, top to bottom."
-    )
-    picture = show(torch.cat(rows).cpu(), trained.spec, "traversals", columns=STOPS)
+    rows = [torch.where(is_moved[i], mean + share.view(-1, 1) * reach, codes[0]) for i in chosen]
+    names = ", ".join(map(str, chosen.tolist()))
+    words = f"One code, with coordinate {names} (top to bottom) from {-REACH:g} to {REACH:g} standard deviations."
+    picture = show(model.decode(torch.cat(rows)).cpu(), trained.spec, "traversals", columns=STOPS)
     return Section("Traversal", join(element("p", words, class_="note"), picture))

@@ -64,7 +64,7 @@ def run(command: str, overrides: Overrides) -> ExitCode:
     first = _check_all(command, overrides)
     swept = {values[0].key for values in overrides.sweeps if len(values) > 1}
     folder = _make_folder(first, overrides)
-    stop = _Stop()
+    stop = Stop()
     print(f"sweep of {overrides.num_jobs} jobs in {folder}", flush=True)
     try:
         with stop.listening():
@@ -121,7 +121,7 @@ def _make_folder(first: Configured, overrides: Overrides) -> Path:
     return folder
 
 
-def _launch(command: str, overrides: Overrides, folder: Path, swept: set[str], stop: "_Stop") -> None:
+def _launch(command: str, overrides: Overrides, folder: Path, swept: set[str], stop: "Stop") -> None:
     """Let Hydra's sweeper and launcher run every job."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -157,7 +157,7 @@ def _label(number: int, width: int, shown: list[str]) -> str:
     return "_".join([f"{number:0{width}d}", *filter(None, values)])[:100]
 
 
-def _run_job(number: int, shown: list[str], directory: Path, words: list[str], records: Path, stop: "_Stop") -> None:
+def _run_job(number: int, shown: list[str], directory: Path, words: list[str], records: Path, stop: "Stop") -> None:
     """Run a child, wait for it, and add its line to the records."""
     directory.mkdir()
     print(f"job {number}: {' '.join(shown)}", flush=True)
@@ -201,7 +201,7 @@ def _last_message(log: Path, *, is_bug: bool) -> str:
     return lines[said[-1] - 1] if is_bug else lines[said[-1]].removeprefix("genai: ")
 
 
-class _Stop:
+class Stop:
     """SIGINT and SIGTERM of the sweep: passed on to the job that runs, and no other is started."""
 
     def __init__(self) -> None:

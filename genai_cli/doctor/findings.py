@@ -74,7 +74,7 @@ CATALOGUE: dict[str, Disease] = {
         "a player does not learn",
         "Not one of its weights changed between log lines: its learning rate is 0, or no gradient reaches it.",
         "Look at optimizer.lr and optimizer.overrides of that group, and whether its loss depends on its parameters.",
-        "the norm of the weights of each group, in double precision",
+        "the norm of the weights of each group, to the last digit",
     ),
     "posterior_collapse": Disease(
         "posterior collapse",

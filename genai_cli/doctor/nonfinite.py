@@ -45,7 +45,7 @@ def _bad_module(model: nn.Module, loss: Loss) -> str | None:
         if gradient.isfinite().all():
             passed.append(name)
         elif not found:
-            where = f"after that at the output of {passed[-1]} was" if passed else "it comes from the loss"
+            where = f"that at the output of {passed[-1]} was finite" if passed else "it comes from the loss"
             found.append(f"the first bad gradient is at the output of {name}; {where}")
 
     def look_at_output(name: str, inputs: Any, output: Any) -> None:

@@ -18,7 +18,7 @@ SIDE = 32  # pixels to which larger images are averaged before they are compared
 MOST = 256  # samples that are looked at
 COPIED = 16  # tokens of a passage that is a copy where training data hold it
 FEWEST = 8  # samples from which anything is said
-_CHUNK = 2048  # examples compared at a time
+_CHUNK = 512  # examples read or compared at a time
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,24 @@ class Reference:
         By default 1024, and 256 where each is a file to read.
         """
         limit = limit or (256 if train.streams else 1024)
-        rows = _evenly_spaced(train, min(limit, len(train)))
-        others = _evenly_spaced(held_out, min(limit, len(held_out), len(train)))
-        return cls(as_rows(rows[spec.key], spec), as_rows(others[spec.key], spec), rows.get("label"))
+        count = min(limit, len(train))
+        rows, labels = _evenly_spaced(train, count, spec)
+        return cls(rows, _evenly_spaced(held_out, min(count, len(held_out)), spec)[0], labels)
 
 
-def _evenly_spaced(split: Split, count: int) -> dict[str, Tensor]:
-    positions = torch.arange(count) * len(split) // count
-    return {name: tensor.cpu() for name, tensor in split.fetch(positions).items()}
+def positions(split: Split, count: int) -> Tensor:
+    """(count,) int64: where `count` evenly spaced examples of `split` are."""
+    return torch.arange(count) * len(split) // count
+
+
+def _evenly_spaced(split: Split, count: int, spec: Spec) -> tuple[Tensor, Tensor | None]:
+    """`count` examples as rows, and their labels where there are any; read in parts, for pictures may be large."""
+    rows, labels = [], []
+    for places in positions(split, count).split(_CHUNK):
+        examples = split.fetch(places)
+        rows.append(as_rows(examples[spec.key], spec))
+        labels += [examples["label"].cpu()] if "label" in examples else []
+    return torch.cat(rows), torch.cat(labels) if labels else None
 
 
 def as_rows(examples: Tensor, spec: Spec) -> Tensor:
@@ -159,8 +169,9 @@ def code_signs(mean: Tensor, logvar: Tensor) -> dict[str, float]:
     mean, logvar = mean.detach().double().cpu(), logvar.detach().double().cpu()
     generator = torch.Generator().manual_seed(0)
     z = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
-    residual = z.unsqueeze(1) - mean  # (B, B, D): z of row i under the posterior of column j
-    log_density = -0.5 * (residual.square() / logvar.exp() + logvar).sum(2)  # (B, B), up to a constant
+    precision = (-logvar).exp()
+    distance = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(1)
+    log_density = -0.5 * (distance + logvar.sum(1))  # (B, B): z of row i under q of column j, up to a constant
     log_mixture = log_density.logsumexp(1) - math.log(len(mean))
     information = (log_density.diagonal() - log_mixture).mean()
     return {

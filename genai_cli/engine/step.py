@@ -49,10 +49,9 @@ class Player:
     skipped_in_a_row: int = 0  # updates given up as not finite
 
     def weight_norm(self) -> float:
-        """In double precision, so that it is the same only where no weight has changed."""
+        """Of all its parameters; it stays the same to the last digit only where none of them changes."""
         with torch.no_grad():
-            norms = [torch.linalg.vector_norm(weights, dtype=torch.float64) for weights in self.parameters]
-            return torch.linalg.vector_norm(torch.stack(norms)).item()
+            return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.parameters)).double()).item()
 
 
 @dataclass

@@ -83,7 +83,7 @@ class Trainer:
         self.watch = Watch(
             config.doctor,
             Facts(
-                total_steps=self.total_steps, monitor=model.monitor, codebook_size=config.model.get("codebook_size"),
+                total_steps=self.total_steps, monitor=model.monitor, codebook_size=config.model.get("num_codes"),
                 patience=config.doctor.patience,
             ),
         )  # fmt: skip

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from genai_cli.data.base import Batch, Spec
+from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.nn.random import RowRandom
 
 Metrics = dict[str, Tensor]
@@ -66,6 +67,10 @@ class GenerativeModel(nn.Module, ABC):
 
         Row i depends on row i of `random` alone. Options are keyword-only arguments.
         """
+
+    def read_prompt(self, text: str) -> Tensor:
+        """What `sample` takes as a prompt, from what the user types. Raises ValueError."""
+        return tokenizer_of(self.spec).prompt(text)
 
     def stream(self, random: RowRandom, **options: Any) -> Iterator[Tensor]:
         """The tokens (B,) that `sample` would return with these options, place by place, as they are drawn."""

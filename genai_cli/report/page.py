@@ -33,7 +33,7 @@ table { border-collapse: collapse; font-size: .9rem }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #eee; vertical-align: top }
 td { overflow-wrap: anywhere; min-width: 4rem }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem }
-pre { background: #f6f6f7; padding: .6rem; margin: 0 }
+pre { background: #f6f6f7; padding: .6rem; margin: 0 0 .5rem }
 """
 
 
@@ -49,7 +49,7 @@ class Section:
 
 def page(title: str, lead: Markup, sections: list[Section]) -> str:
     """The whole document. It fetches nothing: the policy in its head forbids it to."""
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    policy = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
     head = element(
         "head",
         element("meta", charset="utf-8"),

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from genai_cli.data.base import Spec
 from genai_cli.media.files import png_bytes
-from genai_cli.media.sheets import MOST_IMAGES, PADDING, images_to_uint8, sheet
-from genai_cli.report.html import Markup, element
+from genai_cli.media.sheets import MOST_IMAGES, PADDING, images_to_uint8, sheet, sound, tokens_to_texts
+from genai_cli.media.sounds import wav_bytes
+from genai_cli.report.html import Markup, element, join
 
 LARGEST_SIDE = 4096  # pixels of a sheet that is read back
 
@@ -22,6 +23,15 @@ def image(pixels: Tensor, alt: str, *, width: int | None = None) -> Markup:
     """(C, H, W) uint8 as an <img> that holds its own content; `width` in CSS pixels, enlarged without smoothing."""
     source = "data:image/png;base64," + base64.b64encode(png_bytes(pixels)).decode()
     return element("img", src=source, alt=alt, style=f"width:{width or pixels.shape[2]}px")
+
+
+def audio(samples: Tensor, spec: Spec) -> Markup:
+    """A player that holds the sound of the first of `samples` (B, *shape); nothing, where samples are not heard."""
+    heard = sound(samples, spec)
+    if heard is None:
+        return Markup("")
+    content = wav_bytes(heard[0], sample_rate=heard[1])
+    return element("audio", controls="", src="data:audio/wav;base64," + base64.b64encode(content).decode())
 
 
 def tile(images: Tensor, columns: int) -> Tensor:
@@ -36,13 +46,17 @@ def tile(images: Tensor, columns: int) -> Tensor:
 
 
 def show(examples: Tensor, spec: Spec, alt: str, *, columns: int = 8) -> Markup:
-    """Examples (B, *shape) of any modality: tiles, a plot, or texts."""
+    """Examples (B, *shape) of any modality: tiles, a plot, texts, or what its sheet is."""
     if spec.modality == "image":
         pixels = tile(images_to_uint8(examples, spec), min(columns, len(examples)))
         scale = max(1, min(64, 768 // columns) // spec.shape[2])
         return image(pixels, alt, width=scale * pixels.shape[2])
+    if spec.modality == "text":
+        return join(*(element("pre", text) for text in tokens_to_texts(examples, spec)))
     content = sheet(examples, spec)
-    return element("pre", content) if isinstance(content, str) else image(content, alt, width=420)
+    if isinstance(content, str):
+        return element("pre", content)
+    return image(content, alt, width=420 if spec.modality == "points" else None)
 
 
 def film(folder: Path, spec: Spec, num_samples: int, *, frames: int = 9) -> list[tuple[int, Markup]]:

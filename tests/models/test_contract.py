@@ -310,6 +310,15 @@ def test_latents_decode_to_data_and_data_encode_to_latents(preset: str, kind: st
         assert model.encode(batch_of(spec)[spec.key]).shape == (BATCH_SIZE, model.latent_dim)
 
 
+@every_pair
+def test_a_posterior_of_examples_is_a_mean_and_a_log_variance(preset: str, kind: str) -> None:
+    spec = SPECS[kind]
+    model = build(tiny_config(preset, kind), spec).eval()
+    if is_defined(model, "posterior"):
+        mean, logvar = model.posterior(batch_of(spec)[spec.key])
+        assert mean.shape == logvar.shape and mean.dim() == 2 and len(mean) == BATCH_SIZE
+
+
 def is_defined(model: GenerativeModel, method: str) -> bool:
     return getattr(type(model), method) is not getattr(GenerativeModel, method)
 

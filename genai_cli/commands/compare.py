@@ -1,0 +1,257 @@
+"""`genai compare`: runs side by side, with the same metrics; or models, each trained for the same time before that.
+
+Training and evaluation are child processes, one at a time: each has the machine to itself, and a crash of one touches
+no other.
+"""
+
+import math
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from genai_cli import runs, schema
+from genai_cli.commands.list import print_table
+from genai_cli.commands.sweep import CAUSES, CHILD, Stop
+from genai_cli.config import CompareConfig
+from genai_cli.engine.device import choose_device
+from genai_cli.engine.sampling import draw
+from genai_cli.engine.storage import to_json
+from genai_cli.errors import ConfigError, ExitCode, GenaiError
+from genai_cli.locate import find_run, is_run, make_directory, read_lines
+from genai_cli.media.files import write_file
+from genai_cli.metrics.record import read_records, same_protocol
+from genai_cli.overrides import quote
+from genai_cli.report.comparison import Contestant, charts, choose_metric, comparison_page, rows
+
+SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+PILOT_STEPS, PILOT_LINES = 100_000, 4  # of the pilot at most; the log lines that are enough
+FILLED = 0.85  # of the budget with steps; the rest is for samples, evaluation and saves
+SAVED = (ExitCode.DONE, ExitCode.TERMINATED)
+TIMED = 64  # samples drawn to time the sampler
+GRACE = 60.0  # seconds that a terminated child has to save
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to compare, and what went wrong with it so far."""
+
+    name: str
+    folder: Path
+    problem: str = ""
+    note: str = ""  # worth knowing, and no failure
+
+
+def run(config: CompareConfig, *, folder: None = None) -> ExitCode:
+    """Compare, and write a page, its charts and its numbers into a new folder."""
+    out = _make_out(config)
+    stop = Stop()
+    with stop.listening():
+        if config.runs:
+            folders = [find_run(name, config.root) for name in config.runs]
+            jobs = [Job(name, path) for name, path in zip(_names(folders), folders, strict=True)]
+        else:
+            jobs = [_train(model, config, out, stop) for model in config.model if stop.signal is None]
+        contestants = [_measure(job, config, out, stop) for job in jobs if stop.signal is None]
+    if stop.signal is not None:
+        return ExitCode.INTERRUPTED if stop.signal == signal.SIGINT else ExitCode.TERMINATED
+    _conclude(config, out, contestants)
+    return ExitCode.SWEEP_FAILED if any(each.problem for each in contestants) else ExitCode.DONE
+
+
+def seconds_of(duration: str) -> float:
+    """90s, 10min or 1h in seconds."""
+    unit = next(unit for unit in ("min", "s", "h") if duration.endswith(unit))
+    return float(duration.removesuffix(unit)) * SECONDS[unit]
+
+
+def _make_out(config: CompareConfig) -> Path:
+    if config.out is None:
+        return make_directory(Path(config.root), "compare")
+    out = Path(config.out)
+    if out.exists():
+        raise ConfigError(f"out={out} exists already; name a new folder")
+    out.mkdir(parents=True)
+    return out
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The last part of each path, or all of it where two would be the same."""
+    names = [path.resolve().name for path in folders]
+    return [name if names.count(name) == 1 else str(path) for name, path in zip(names, folders, strict=True)]
+
+
+# -- training, for the same time each ------------------------------------------------------------------------------
+
+
+def _train(model: str, config: CompareConfig, out: Path, stop: Stop) -> Job:
+    """Train `model` for the budget. A pilot tells how many steps fill it, so that schedules run to their end."""
+    budget = seconds_of(str(config.budget))
+    words = ["train", f"model={model}", f"dataset={config.dataset}", f"seed={config.seed}", *_device(config)]
+    words += config.options
+    print(f"{model}: training for {config.budget}", flush=True)
+    pilot, folder = out / f"{model}-pilot", out / model
+    quiet = [f"train.{period}=null" for period in ("evaluate_every", "sample_every", "save_every")]
+    code = _run_child(
+        [*words, *quiet, "train.log_every=5", f"train.steps={PILOT_STEPS}", f"run.dir={quote(pilot)}"],
+        out / f"{model}-pilot.log", stop, limit=budget, begun=lambda: is_run(pilot),
+        until=lambda: len(_step_seconds(pilot)) >= PILOT_LINES,
+    )  # fmt: skip
+    if code not in SAVED or not _step_seconds(pilot):
+        return Job(model, folder, _describe(code) if code not in SAVED else "the budget is less than ten steps")
+    steps = max(1, int(FILLED * budget / median(_step_seconds(pilot))))
+    own = [f"train.steps={steps}", f"train.log_every={max(1, min(100, steps // 20))}", f"run.dir={quote(folder)}"]
+    code = _run_child([*words, *own], out / f"{model}.log", stop, limit=budget, begun=lambda: is_run(folder))
+    note = f"the time was over before step {steps:,}" if code == ExitCode.TERMINATED else ""
+    return Job(model, folder, "" if code in SAVED else _describe(code), note)
+
+
+def _step_seconds(folder: Path) -> list[float]:
+    """How long a step took, at each log line but the first, in which there is more than steps."""
+    lines = read_lines(folder / "metrics.jsonl")
+    return [line["time/step_seconds"] for line in lines if "time/step_seconds" in line][1:]
+
+
+def _device(config: CompareConfig) -> list[str]:
+    threads = [f"device.threads={config.device.threads}"] if config.device.threads is not None else []
+    return [f"device={config.device.name}", *threads]
+
+
+def _run_child(
+    words: list[str],
+    log: Path,
+    stop: Stop,
+    *,
+    limit: float = math.inf,
+    begun: Callable[[], bool] = lambda: True,
+    until: Callable[[], bool] = lambda: False,
+) -> int:
+    """Run `genai` as a process of its own, and return its exit code.
+
+    It is asked to save and end `limit` seconds after `begun` first holds, or when `until` holds.
+    """
+    with log.open("wb") as file:
+        child = subprocess.Popen(
+            [*CHILD, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        stop.forward_to(child)
+        deadline = math.inf
+        while child.poll() is None and time.monotonic() < deadline and not until():
+            if deadline == math.inf and begun():
+                deadline = time.monotonic() + limit
+            time.sleep(0.05)
+        if child.poll() is None:
+            child.terminate()
+        try:
+            return child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            return child.wait()
+        finally:
+            stop.forward_to(None)
+
+
+def _describe(code: int) -> str:
+    known = code in set(ExitCode) and ExitCode(code) in CAUSES
+    return CAUSES[ExitCode(code)] if known else f"ended with code {code}"
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def _measure(job: Job, config: CompareConfig, out: Path, stop: Stop) -> Contestant:
+    """Evaluate a run in a child, time its sampler here."""
+    if job.problem or not is_run(job.folder):
+        return Contestant(job.name, str(job.folder), 0, None, 0, None, problem=job.problem or "it was never trained")
+    print(f"{job.name}: evaluating", flush=True)
+    words = ["evaluate", f"run={quote(job.folder)}", f"num_samples={config.num_samples}", f"split={config.split}"]
+    words += [f"seed={config.seed}", *_device(config)]
+    words += [f"metrics=[{','.join(config.metrics)}]"] if config.metrics else []
+    before = len(read_records(job.folder))
+    code = _run_child(words, out / f"{job.name.replace('/', '_')}-evaluate.log", stop)
+    records = read_records(job.folder)
+    metrics = records[-1]["metrics"] if len(records) > before else []
+    problem = "" if code == ExitCode.DONE else f"evaluation: {_describe(code)}"
+    try:
+        step, parameters, latency = _time_sampler(job.folder, config)
+    except GenaiError as error:
+        return Contestant(job.name, str(job.folder), 0, None, 0, None, problem=str(error))
+    return Contestant(
+        job.name, str(job.folder), step, _training_seconds(job.folder), parameters, latency,
+        {str(metric["name"]): metric for metric in metrics}, problem, job.note,
+    )  # fmt: skip
+
+
+def _time_sampler(folder: Path, config: CompareConfig) -> tuple[int, int, float]:
+    """The step of the newest checkpoint, the number of parameters, and the seconds that one sample takes."""
+    device = choose_device(config.device)
+    trained = runs.load_trained(
+        folder, schema.read_run_config(folder), checkpoint="last", weights="auto", device=device
+    )
+    draw(trained.model, 2, seed=0, batch_size=2, device=device)  # what only the first call costs
+    started = time.perf_counter()
+    draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - started) / TIMED
+    return trained.step, sum(parameter.numel() for parameter in trained.model.parameters()), seconds
+
+
+def _training_seconds(folder: Path) -> float | None:
+    """What the steps took, by the log: without start, sampling and evaluation."""
+    total, before = 0.0, 0
+    for line in read_lines(folder / "metrics.jsonl"):
+        if isinstance(line.get("time/step_seconds"), int | float):
+            total += (line["step"] - before) * line["time/step_seconds"]
+            before = line["step"]
+    return total or None
+
+
+# -- telling ---------------------------------------------------------------------------------------------------------
+
+
+def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -> None:
+    metric = config.by or choose_metric(contestants)
+    title = " and ".join(config.model or [each.name for each in contestants])
+    what = f"Each trained for {config.budget} on {config.dataset}, one after the other. " if config.model else ""
+    lead = f"{what}{config.num_samples:,} samples each, {config.split} split, seed {config.seed}."
+    differing = _differing_protocols(contestants, metric)
+    notes = [f"{name} do not compare: {words}" for name, words in differing.items()]
+    write_file(out / "compare.html", comparison_page(title, " ".join([lead, *notes]), contestants, metric).encode())
+    write_file(out / "compare.json", to_json([each.to_json() for each in contestants]))
+    for label, chart in (charts(contestants, metric) if metric else {}).items():
+        name = label.partition(" (")[0].replace(" ", "-")
+        write_file(out / f"{metric}-by-{name}.svg", _standalone(chart).encode())
+    print_table(*rows(contestants))
+    for note in notes:
+        print(f"note: {note}")
+    print(f"\nwritten to {out / 'compare.html'}")
+
+
+def _standalone(chart: str) -> str:
+    """The picture of a figure as a file of its own, with the style that a page would give it."""
+    style = "<style>text{font:11px sans-serif;fill:#555}.grid{stroke:#e3e3e6}</style>"
+    start, stop = chart.index("<svg"), chart.index("</svg>")
+    opened = chart.index(">", start) + 1
+    return f"{chart[start:opened]}{style}{chart[opened:stop]}</svg>\n"
+
+
+def _differing_protocols(contestants: Sequence[Contestant], metric: str | None) -> dict[str, str]:
+    """Pairs whose metric was not measured in the same way, and what differs."""
+    have = [each for each in contestants if metric in each.metrics]
+    found = {}
+    for other in have[1:]:
+        differences = same_protocol(_protocol(have[0], metric), _protocol(other, metric))
+        if differences:
+            found[f"{have[0].name} and {other.name}"] = "; ".join(differences)
+    return found
+
+
+def _protocol(contestant: Contestant, metric: str | None) -> dict[str, Any]:
+    return dict(contestant.metrics[str(metric)].get("protocol") or {})
