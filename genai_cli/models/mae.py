@@ -83,7 +83,7 @@ class MAE(GenerativeModel):
         return features[:, 0], features[:, 1:]
 
     def fill_in(self, code: Tensor, shown: Tensor | None = None, places: Tensor | None = None) -> Tensor:
-        """All patches (B, T, P), about in [0, 1], from the class token and from what was seen at `places`, if anything."""
+        """All patches (B, T, P), about in [0, 1], from the class token and what was seen at `places`, if anything."""
         tokens = self.mask_token.expand(len(code), self.num_patches, -1)
         if shown is not None:
             tokens = put(shown.to(tokens.dtype), places, tokens)
