@@ -83,12 +83,12 @@ class MAE(GenerativeModel):
         return features[:, 0], features[:, 1:]
 
     def fill_in(self, code: Tensor, shown: Tensor | None = None, places: Tensor | None = None) -> Tensor:
-        """All patches (B, T, P) in [0, 1] from the class token, and from what was seen at `places`, if anything."""
+        """All patches (B, T, P), about in [0, 1], from the class token and what was seen at `places`, if anything."""
         tokens = self.mask_token.expand(len(code), self.num_patches, -1)
         if shown is not None:
             tokens = put(shown.to(tokens.dtype), places, tokens)
         tokens = torch.cat([code.unsqueeze(1), tokens + self.decoder_positions], dim=1)
-        return self.head(self.decoder(tokens)[:, 1:]).float().sigmoid()
+        return self.head(self.decoder(tokens)[:, 1:]).float()
 
     def hidden_error(self, patches: Tensor, order: Tensor, code: Tensor, shown: Tensor) -> Tensor:
         """Squared error of each example's hidden patches, (B,)."""

@@ -77,7 +77,10 @@ class VQVAE(GenerativeModel):
         self.adversarial, self.adversarial_start = adversarial, adversarial_start
         if quantizer == "ema":
             self.quantizer = VectorQuantizer(code_dim or 32, num_codes, residual)
+            # Not in the paper: without it the encoder shrinks its vectors to nothing before the decoder reads them.
+            self.normalise = nn.LayerNorm(self.quantizer.dim, elementwise_affine=False)
         else:
+            self.normalise = nn.Identity()
             self.quantizer = FiniteScalarQuantizer(FSQ_LEVELS[num_codes])
         size = {"width": width, "halvings": halvings, "depth": depth}
         self.encoder = MapEncoder(channels, self.quantizer.dim, **size)
@@ -125,13 +128,13 @@ class VQVAE(GenerativeModel):
 
     def quantize(self, x: Tensor, *, learn: bool = False) -> Quantized:
         """(B, C, H, W) in [0, 1] to B h w vectors, in the order of a page."""
-        maps = self.encoder(x)  # (B, D, h, w)
-        return self.quantizer(maps.permute(0, 2, 3, 1).flatten(0, 2), learn=learn and self.training)
+        vectors = self.encoder(x).permute(0, 2, 3, 1).flatten(0, 2)  # (B h w, D)
+        return self.quantizer(self.normalise(vectors), learn=learn and self.training)
 
     def reconstruct(self, vectors: Tensor) -> Tensor:
-        """(B h w, D) to (B, C, H, W) in [0, 1]."""
+        """(B h w, D) to (B, C, H, W), about in [0, 1]: linear, as a squared error has it."""
         maps = vectors.unflatten(0, (-1, *self.sides)).permute(0, 3, 1, 2)  # (B, D, h, w)
-        return self.decoder(maps).float().sigmoid()
+        return self.decoder(maps).float() + 0.5
 
     def codes_of(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, h w Q) int64: position after position, its Q levels together."""
@@ -141,7 +144,7 @@ class VQVAE(GenerativeModel):
     def image_of(self, codes: Tensor) -> Tensor:
         """(B, h w Q) int64 to (B, C, H, W) in the range of the data."""
         vectors = self.quantizer.vectors_of(codes.reshape(-1, self.residual))
-        return from_unit(self.reconstruct(vectors), self.spec.value_range)
+        return from_unit(self.reconstruct(vectors).clamp(0, 1), self.spec.value_range)
 
     def sample(self, random: RowRandom, *, temperature: PositiveFloat = 1.0) -> Tensor:
         """Codes from the prior, decoded. A temperature below 1 keeps to the likelier ones."""

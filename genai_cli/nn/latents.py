@@ -44,9 +44,9 @@ class GaussianMixture(NamedTuple):
 
     def draw(self, random: RowRandom) -> Tensor:
         """(random.size, D)."""
-        k = random.categorical(self.weight.log().expand(random.size, -1))  # (B,)
-        noise = random.normal(self.mean.shape[1])
-        return self.mean[k] + torch.einsum("bij,bj->bi", self.factor[k], noise.to(self.factor))
+        k = random.categorical(self.weight.log().to(random.device).expand(random.size, -1)).cpu()  # (B,)
+        noise = random.normal(self.mean.shape[1]).cpu().double()
+        return self.mean[k] + torch.einsum("bij,bj->bi", self.factor[k], noise)
 
 
 class CodeMemory(nn.Module):
@@ -80,15 +80,16 @@ class CodeMemory(nn.Module):
         """(random.size, D). Before any code was seen, from N(0, I)."""
         if latent == "prior" or self.count == 0:
             return random.normal(self.codes.shape[1])
-        return self._fit(latent).draw(random).float()
+        return self._fit(latent).draw(random).float().to(random.device)
 
     def _fit(self, latent: LatentName) -> "GaussianMixture | CodeFlow":
         key = (latent, self.codes.data_ptr(), self.codes._version)  # another when the codes have changed
         if self._fitted is None or self._fitted[0] != key:
+            codes = self.remembered().cpu()  # wherever the model is: the same numbers on every device
             if latent == "flow":
-                self._fitted = key, fit_flow(self.remembered())
+                self._fitted = key, fit_flow(codes)
             else:
-                self._fitted = key, fit_mixture(self.remembered(), 1 if latent == "gaussian" else NUM_COMPONENTS)
+                self._fitted = key, fit_mixture(codes, 1 if latent == "gaussian" else NUM_COMPONENTS)
         return self._fitted[1]
 
 
@@ -104,7 +105,7 @@ class CodeFlow(NamedTuple):
 
     def draw(self, random: RowRandom) -> Tensor:
         """(random.size, D)."""
-        return self.chain.inverse(random.normal(self.chain.layers[0].mean.shape[0]))
+        return self.chain.inverse(random.normal(self.chain.layers[0].mean.shape[0]).cpu())
 
 
 @torch.inference_mode(False)
@@ -119,13 +120,13 @@ def fit_flow(codes: Tensor, *, depth: int = 4, width: int = 64, steps: int = 200
         for _ in range(depth):
             coupling = Coupling(first_half(dim, 1), point_network(dim, 2 * dim, width))
             layers += [ActNorm(dim), ChannelMixing(dim), coupling]
-        flow = CodeFlow(Chain(layers).to(codes.device))
+        flow = CodeFlow(Chain(layers))
         orders = [torch.randperm(len(codes)) for _ in range(math.ceil(steps * batch_size / len(codes)))]
     flow.chain(codes)  # sets the scales of activation norm
     optimizer = torch.optim.Adam(flow.chain.parameters(), lr=2e-3)
     for rows in torch.cat(orders)[: steps * batch_size].split(batch_size):
         optimizer.zero_grad()
-        (-flow.log_prob(codes[rows.to(codes.device)]).mean() / dim).backward()
+        (-flow.log_prob(codes[rows]).mean() / dim).backward()
         optimizer.step()
     return CodeFlow(flow.chain.eval().requires_grad_(False))
 
@@ -135,9 +136,7 @@ def fit_mixture(x: Tensor, num_components: int, *, num_iterations: int = NUM_ITE
     """Maximum likelihood of K Gaussians for (N, D), by expectation-maximisation from far-apart examples; float64."""
     x = x.double()
     num_components = min(num_components, len(x))
-    ridge = (
-        RIDGE * x.var(0, correction=0).mean().clamp(min=1e-12) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    )
+    ridge = RIDGE * x.var(0, correction=0).mean().clamp(min=1e-12) * torch.eye(x.shape[1], dtype=x.dtype)
     centres = x[_far_apart(x, num_components)]
     share = torch.cdist(x, centres).argmin(1)
     share = torch.nn.functional.one_hot(share, num_components).to(x)  # (N, K), responsibilities

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from genai_cli.nn.ranks import gather_over_ranks, sum_over_ranks
 
+STRIDE = 7919  # a prime: multiples of it visit all rows of a batch, and no place of an image more than another
+
 
 class Quantized(NamedTuple):
     """Vectors (N, D) and what stands for them."""
@@ -61,14 +63,15 @@ class Codebook(nn.Module):
     """K vectors, each the moving average of those that were nearest to it: k-means, a little at every step.
 
     `decay` weighs the past. A code whose average count falls below `least` is set to a vector of the batch; so are all
-    at the first step.
+    at the first step. With more patience the encoder runs away from its codes in the first hundred steps, until one is
+    the nearest to everything.
     """
 
     vectors: Tensor  # (K, D)
     counts: Tensor  # (K,): average number of vectors for which a code was the nearest
     sums: Tensor  # (K, D): average sum of these
 
-    def __init__(self, dim: int, num_codes: int, *, decay: float = 0.99, least: float = 0.05):
+    def __init__(self, dim: int, num_codes: int, *, decay: float = 0.99, least: float = 1.0):
         super().__init__()
         self.decay, self.least = decay, least
         self.register_buffer("vectors", torch.randn(num_codes, dim))
@@ -92,7 +95,7 @@ class Codebook(nn.Module):
     def _restart(self, z: Tensor) -> None:
         """Codes that are hardly used begin again at vectors spread over the batch, as if nearest to one each."""
         dead = (self.counts < self.least).nonzero().flatten()
-        places = torch.arange(len(dead), device=z.device) * max(1, len(z) // max(1, len(dead))) % len(z)
+        places = torch.arange(len(dead), device=z.device) * STRIDE % len(z)
         self.vectors[dead] = z[places]
         self.sums[dead] = z[places]
         self.counts[dead] = 1.0
