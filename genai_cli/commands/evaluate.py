@@ -149,8 +149,11 @@ def _draw(config: EvaluateConfig, trained: TrainedRun, device: torch.device) -> 
 
 
 def _asked(trained: TrainedRun, count: int) -> Tensor | None:
-    """The class that each sample was asked to be of, where the model takes a `label`."""
+    """The class that each sample was asked to be of, where the model takes a `label` and was trained with them."""
     if not trained.spec.classes or "label" not in inspect.signature(trained.model.sample).parameters:
+        return None
+    options = trained.config.model
+    if not options.get("conditional", True) or not options.get("condition", "label"):
         return None
     return torch.arange(count) % len(trained.spec.classes)
 
