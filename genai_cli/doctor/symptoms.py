@@ -197,12 +197,16 @@ def _discriminator_knows_by_heart(curves: Curves, facts: Facts) -> Symptom | Non
 
 
 def exploding_gradients(curves: Curves, facts: Facts) -> Symptom | None:
-    """One value is enough: it is the mean of a whole log period, in which a single burst is less than it was."""
+    """One value is enough: it is the mean of a whole log period, in which a single burst is less than it was.
+
+    It must be the largest by far: gradients that had vanished may come back.
+    """
     for group, norms in curves.ending("gradient_norm"):
         if len(norms) > max(facts.patience, 3):
             usual = max(median(value for _, value in norms), 1e-3)
             step, largest = max(norms[-facts.patience - 1 :], key=lambda point: point[1])
-            if largest > 100 * usual:
+            others = max(value for at, value in norms if at != step)
+            if largest > 100 * usual and largest > 2 * others:
                 return Symptom(step, f"the gradient norm of {group} is {largest:.3g}, it is otherwise {usual:.3g}")
     return None
 

@@ -100,6 +100,7 @@ def test_gradients_that_explode_and_vanish():
     assert symptoms.exploding_gradients(curves(m__gradient_norm=[2, 3, 2, 2, 900]), FACTS).since == 500
     assert symptoms.exploding_gradients(curves(m__gradient_norm=[2, 900, 2, 2]), FACTS).since == 200, "the first epoch"
     assert symptoms.exploding_gradients(curves(m__gradient_norm=[2, 3, 2, 2, 90]), FACTS) is None
+    assert symptoms.exploding_gradients(curves(m__gradient_norm=[2, 0, 0, 0, 0, 1]), FACTS) is None, "it came back"
     assert symptoms.vanishing_gradients(curves(m__gradient_norm=[2, 1e-7, 1e-7, 1e-8]), FACTS)
     assert symptoms.vanishing_gradients(curves(m__gradient_norm=[2, 1e-3, 1e-4, 1e-5]), FACTS) is None
     assert symptoms.vanishing_gradients(curves(m__gradient_norm=[0, 0, 0]), FACTS)
