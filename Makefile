@@ -9,10 +9,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 # The environment is compiled to bytecode when it is made; let our own code be, too.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install train test test-all smoke lint format lock wheel bench clean
+.PHONY: help install train test test-all test-browser smoke lint format lock wheel bench clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## set up .venv with the locked versions, and genai itself as it is in this folder
 
@@ -24,7 +24,10 @@ test: $(INSTALLED)  ## the everyday tests, a few minutes
 	$(PYTEST)
 
 test-all: $(INSTALLED)  ## all tests, with the slow and the nightly ones
-	$(PYTEST) -m ""
+	$(PYTEST) -m "not browser"
+
+test-browser: $(INSTALLED)  ## the tests that need Chromium or Chrome
+	$(PYTEST) -m browser tests/report
 
 smoke: $(INSTALLED)  ## every model, at full size, trains a few steps, samples and is evaluated from the command line
 	$(PYTEST) -m "" tests/test_smoke.py

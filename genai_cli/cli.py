@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a model on a data set, or go on with a run: model=NAME dataset=NAME, or run=DIR",
     "sample": "new examples from a trained run: run=DIR or run=latest",
     "evaluate": "figures of a trained run on held-out data: run=DIR or run=latest",
+    "encode": "the codes of data as a file, by a trained run's encoder: run=DIR or run=latest",
     "compare": "several runs, or models trained for the same time, side by side: runs=[A,B], or model=[A,B] ...",
     "doctor": "what ails a run, with evidence, and what to change: run=DIR or run=latest",
     "report": "one HTML page about a run, with all that is known of it: run=DIR or run=latest",

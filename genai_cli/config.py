@@ -27,6 +27,7 @@ __all__ = [
     "ConfigError",
     "DeviceConfig",
     "DoctorConfig",
+    "EncodeConfig",
     "EvaluateConfig",
     "ExamineConfig",
     "LoggerConfig",
@@ -157,7 +158,7 @@ class SampleConfig:
 
 
 MetricGroup = Literal[
-    "figures", "text", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
+    "figures", "text", "rules", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
     "classifier_accuracy_score",
 ]  # fmt: skip
 
@@ -186,6 +187,21 @@ class EvaluateConfig:
     root: FolderName = "outputs"
     device: DeviceConfig = field(default_factory=DeviceConfig)
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """`genai encode`."""
+
+    run: FolderName
+    split: Literal["train", "validation", "test"] = "test"
+    images: FolderName | None = None  # a folder, in place of the split
+    out: FolderName | None = None  # the file; null: codes/SPLIT.safetensors in the run directory
+    batch_size: PositiveInt = 256
+    checkpoint: CheckpointName = "last"
+    weights: Literal["auto", "ema", "raw"] = "auto"
+    root: FolderName = "outputs"
+    device: DeviceConfig = field(default_factory=DeviceConfig)
 
 
 @dataclass(frozen=True)

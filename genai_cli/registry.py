@@ -24,6 +24,7 @@ GROUPS = {  # the folders of conf/ that a command composes: what `group=NAME` ca
     "train": ("model", "dataset", "optimizer", "device", "logger", "experiment"),
     "sample": ("device",),
     "evaluate": ("device",),
+    "encode": ("device",),
     "compare": ("device",),
     "doctor": ("device",),
     "report": ("device",),

@@ -19,6 +19,7 @@ from genai_cli.config import (
     Config,
     ConfigError,
     DeviceConfig,
+    EncodeConfig,
     EvaluateConfig,
     ExamineConfig,
     ReportConfig,
@@ -173,10 +174,11 @@ def _check_folders(check: Check, known: Mapping[str, Any]) -> None:
             check.problem(f"{key}={folder} is not a folder: give one that holds images")
 
 
-RUN_COMMANDS = {"doctor": ExamineConfig, "report": ReportConfig}  # that work on a run and have no keys but their own
+# Those that work on a run and have no keys but their own.
+RUN_COMMANDS = {"doctor": ExamineConfig, "report": ReportConfig, "encode": EncodeConfig}
 
 
-def check_run_command(command: str, values: Mapping[str, Any]) -> ExamineConfig | ReportConfig:
+def check_run_command(command: str, values: Mapping[str, Any]) -> ExamineConfig | ReportConfig | EncodeConfig:
     """The checked configuration of a command of `RUN_COMMANDS`."""
     check = Check()
     known = check.record(RUN_COMMANDS[command], values)

@@ -474,7 +474,7 @@ def test_of_several_processes_one_speaks(genai, monkeypatch):
     ("line", "offered"),
     [
         ("genai tr", {"train"}),
-        ("genai train model=gp", {"model=gpt"}),
+        ("genai train model=char", {"model=char_rnn"}),
         ("genai train device=c", {"device=cpu", "device=cuda"}),
         ("genai train model=gan loss", set()),
         ("genai train model=vae model.lat", {"model.latent_dim="}),

@@ -4,6 +4,7 @@ What the numbers mean is in docs/METRICS.md, how they are kept in `metrics/recor
 """
 
 import inspect
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from genai_cli import runs, schema
 from genai_cli.commands.measure_figures import measure_figures, measure_text
+from genai_cli.commands.measure_rules import has_rules, measure_rules
 from genai_cli.commands.tables import print_evaluation
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import DataError, Dataset, Split, SplitName
@@ -30,7 +32,9 @@ from genai_cli.metrics.features import (
     accuracy,
     cached_classifier,
     efficientnet_extractor,
+    num_steps,
     random_extractor,
+    stacked,
     train_classifier,
 )
 from genai_cli.metrics.images import Images, measure_images
@@ -45,7 +49,9 @@ GROUPS = {  # of metrics, by modality
         "classifier_accuracy_score",
     ),
     "points": ("figures", "frechet", "kid", "manifold", "modes"),
-    "text": ("figures", "text"),
+    "text": ("figures", "text", "rules"),
+    "music": ("figures", "rules"),
+    "molecules": ("figures", "rules"),
 }  # fmt: skip
 FOLDER_GROUPS = ("frechet", "kid", "manifold", "diversity")
 MOST_BYTES = 700_000_000  # of one set of data held at once; more are represented by a random part
@@ -98,7 +104,9 @@ def _measure(
         yield from measure_figures(trained, dataset, split, config, protocol, notes, device)
     if "text" in groups:
         yield from measure_text(trained, dataset, split, config, protocol, notes, device)
-    of_samples = tuple(group for group in groups if group not in ("figures", "text"))
+    if "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"]):
+        yield from measure_rules(trained, dataset, split, config, protocol, device)
+    of_samples = tuple(group for group in groups if group not in ("figures", "text", "rules"))
     if not of_samples:
         return
     fake = _draw(config, trained, device)
@@ -111,16 +119,16 @@ def _measure(
         yield from measure_points(points, of_samples, protocol, seed=seed)
         return
     train = _choose(dataset.load("train"), seed=config.seed)
-    classifier = _classifier(trained, dataset, train, device)
+    classifier = _classifier(dataset, train, device)
     extractor = _extractor(config, trained.spec.shape, classifier, device)
     images = Images(
         fake=fake, real=real["image"], control=control["image"], train=train["image"],
         asked=_asked(trained, len(fake)), real_labels=real.get("label"), control_labels=control.get("label"),
-        train_labels=train.get("label"),
+        train_labels=train.get("label"), num_classes=len(trained.spec.classes),
     )  # fmt: skip
     notes += _left_out(of_samples, images)
     found = measure_images(images, extractor, of_samples, protocol, classifier=classifier, seed=seed)
-    yield from _shown(found, unit="metrics")
+    yield from _shown(found)
 
 
 def _draw(config: EvaluateConfig, trained: TrainedRun, device: torch.device) -> Tensor:
@@ -164,21 +172,24 @@ def _extractor(
     return random_extractor(shape) if classifier is None or config.extractor == "random" else classifier
 
 
-def _classifier(
-    trained: TrainedRun, dataset: Dataset, train: dict[str, Tensor], device: torch.device
-) -> Extractor | None:
-    """The classifier of the run's data, from the cache or trained now; none of data without labels."""
-    shape, num_classes = trained.spec.shape, len(trained.spec.classes)
+def _classifier(dataset: Dataset, train: dict[str, Tensor], device: torch.device) -> Extractor | None:
+    """The classifier of the data, from the cache or trained now; none of data without labels."""
     if "label" not in train:
         return None
+    if dataset.per_channel is not None:
+        per_channel = _choose(dataset.per_channel.load("train"), seed=0)
+        return stacked(_classifier(dataset.per_channel, per_channel, device), dataset.spec.shape[0])
+    shape, num_classes = dataset.spec.shape, len(dataset.spec.classes)
 
     def train_now() -> tuple[Any, float]:
-        steps = Progress(first=0, total=1, unit="steps")
         print("training the classifier that images are compared by: once for these data, a minute or so", flush=True)
+        progress = Progress(first=0, total=num_steps(), unit="steps")
         try:
-            network = train_classifier(train["image"], train["label"], num_classes, device=device)
+            network = train_classifier(
+                train["image"], train["label"], num_classes, device=device, report=progress.advance
+            )
         finally:
-            steps.close()
+            progress.close()
         test = _choose(dataset.load("test"), seed=0)
         return network.cpu(), accuracy(network, test["image"], test["label"])
 
@@ -197,12 +208,15 @@ def _left_out(groups: Iterable[str], images: Images) -> list[str]:
     return [f"{group}: {reasons[group]}" for group in groups if reasons.get(group)]
 
 
-def _shown(metrics: Iterable[Metric], *, unit: str) -> Iterator[Metric]:
+def _shown(metrics: Iterable[Metric]) -> Iterator[Metric]:
     """Each metric as it comes, its name on the terminal."""
-    for number, metric in enumerate(metrics, 1):
-        print(f"\r{unit}: {number} measured ({metric.name})".ljust(60), end="", flush=True)
+    progress = sys.stderr.isatty()
+    for metric in metrics:
+        if progress:
+            print(f"\r{metric.name}: measured".ljust(60), end="", file=sys.stderr, flush=True)
         yield metric
-    print("\r".ljust(61), end="\r", flush=True)
+    if progress:
+        print("\r".ljust(61), end="\r", file=sys.stderr, flush=True)
 
 
 def _conclude(metrics: list[Metric], notes: list[str], about: dict[str, Any], out: Path) -> None:
@@ -237,7 +251,7 @@ def _evaluate_folders(config: EvaluateConfig) -> ExitCode:
     extractor = _extractor(config, tuple(real.shape[1:]), None, choose_device(config.device))
     described = {**protocol, "image_size": config.image_size, "channels": config.channels}
     found = measure_images(images, extractor, groups, described, classifier=None, seed=seed)
-    metrics = list(_shown(found, unit="metrics"))
+    metrics = list(_shown(found))
     about = {
         "run": None, "model": None, "dataset": None, "step": None, "weights": None, "real": str(config.real),
         "fake": str(config.fake), **protocol, "num_examples": len(real),

@@ -1,7 +1,7 @@
 """The figures that a model itself gives of held-out data, as metrics: likelihoods, bounds, errors, and baselines."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -14,7 +14,14 @@ from genai_cli.data.windows import SlidingWindows, TokenWindows
 from genai_cli.engine.figures import first_batch, held_out_rows
 from genai_cli.engine.progress import Progress
 from genai_cli.metrics.bootstrap import REPLICATES, mean_interval
-from genai_cli.metrics.likelihood import Meaning, bits_per_dim, bound_contradictions, nats_to_bits, read_meaning
+from genai_cli.metrics.likelihood import (
+    Meaning,
+    bits_per_dim,
+    bound_contradictions,
+    loose_bounds,
+    nats_to_bits,
+    read_meaning,
+)
 from genai_cli.metrics.record import Metric
 from genai_cli.models.base import GenerativeModel
 from genai_cli.runs import TrainedRun
@@ -32,7 +39,7 @@ def measure_figures(
     if not rows:
         notes.append(f"figures: model={trained.config.model['name']} has none of held-out data")
         return
-    meanings = {key: read_meaning(key, trained.model.figures.get(key)) for key in rows}
+    meanings = _meanings(trained, rows)
     metrics = {
         key: _figure(
             key, values, weight, meanings[key], {**protocol, "n_real": len(values), **config.options}, seed=config.seed
@@ -42,7 +49,10 @@ def measure_figures(
     values = {key: metric.value for key, metric in metrics.items()}
     widths = {key: metric.interval[1] - metric.interval[0] for key, metric in metrics.items()}
     contradictions = bound_contradictions(values, meanings, widths)
+    loose = loose_bounds(values, meanings)
     for key, metric in metrics.items():
+        if key in loose:
+            metric = metric.doubted(loose[key])
         for sentence in contradictions:
             if sentence.startswith(f"{key}:"):
                 metric = metric.doubted(sentence)
@@ -69,6 +79,11 @@ def _rows(
         progress.close()
 
 
+def _meanings(trained: TrainedRun, rows: Iterable[str]) -> dict[str, Meaning]:
+    words = trained.model.figures
+    return {key: read_meaning(key, words.get(key), is_tokens=trained.spec.is_tokens) for key in rows}
+
+
 def _figure(
     key: str, values: Tensor, weight: Tensor, meaning: Meaning, protocol: dict[str, Any], *, seed: int
 ) -> Metric:
@@ -86,7 +101,8 @@ def _figure(
 def _bits_per_dim(metric: Metric, trained: TrainedRun) -> Metric:
     dims = math.prod(trained.spec.shape)
     value, *interval = (
-        bits_per_dim(nats, dims, value_range=trained.spec.value_range) for nats in (metric.value, *metric.interval)
+        bits_per_dim(nats, dims, value_range=trained.spec.value_range, levels=trained.spec.levels)
+        for nats in (metric.value, *metric.interval)
     )
     protocol = {**metric.protocol, "id": f"bits_per_dim/{metric.name}", "dequantisation": "uniform", "dims": dims}
     return Metric(f"bits_per_dim_{metric.name}", value, tuple(interval), "bits per dimension", "lower", protocol)
@@ -125,7 +141,7 @@ def measure_text(
         contexts["sliding"] = SlidingWindows(split, stride=max(1, length // 2)).to(device)
     for name, windows in contexts.items():
         rows, weight = _rows(trained, windows, config, device)
-        meanings = {key: read_meaning(key, trained.model.figures.get(key)) for key in rows}
+        meanings = _meanings(trained, rows)
         likelihoods = [key for key, meaning in meanings.items() if meaning.is_likelihood]
         if not likelihoods:
             notes.append(f"text: model={trained.config.model['name']} gives no likelihood")

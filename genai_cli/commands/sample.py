@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genai_cli import runs, schema
+from genai_cli.commands.measure_rules import sample_figures
 from genai_cli.config import SampleConfig
 from genai_cli.data.base import Spec
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
@@ -46,9 +47,20 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
         progress.close()
     out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
     sheet = write_samples(samples, trained.spec, out)
-    record = {"step": trained.step, "averaged_weights": trained.averaged, **dataclasses.asdict(config)}
+    figures = sample_figures(samples, trained.spec, trained.config.dataset["name"])
+    record = {
+        "step": trained.step,
+        "averaged_weights": trained.averaged,
+        **dataclasses.asdict(config),
+        "figures": figures,
+    }
     (out / "sample.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _say_where(sheet, config.num_samples, trained)
+    if figures:
+        values = (
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items()
+        )
+        print("  figures  " + ", ".join(values))
     return ExitCode.DONE
 
 
@@ -75,9 +87,9 @@ def _options(config: SampleConfig, trained: TrainedRun) -> dict[str, Any]:
     options = dict(config.options)
     if trained.spec.tokenizer is not None:
         if isinstance(options.get("prompt"), str):
-            options["prompt"] = _encode(options["prompt"], trained.spec.tokenizer)
+            options["prompt"] = _read_prompt(options["prompt"], trained)
         if isinstance(options.get("prompts"), list):
-            options["prompts"] = [_encode(prompt, trained.spec.tokenizer) for prompt in options["prompts"]]
+            options["prompts"] = [_read_prompt(prompt, trained) for prompt in options["prompts"]]
     if isinstance(options.get("given"), str):
         options["given"] = read_given(Path(options["given"]), trained.spec)
     if "keep" in options and "given" not in options:
@@ -114,9 +126,9 @@ def read_given(folder: Path, spec: Spec) -> Tensor:
     return torch.stack(images)
 
 
-def _encode(prompt: str, tokenizer: Any) -> Tensor:
+def _read_prompt(prompt: str, trained: TrainedRun) -> Tensor:
     try:
-        return tokenizer_from_json(tokenizer).prompt(prompt)
+        return trained.model.read_prompt(prompt)
     except ValueError as error:
         raise ConfigError(f"prompt={prompt!r}: {error}") from error
 

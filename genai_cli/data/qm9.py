@@ -1,17 +1,29 @@
-"""QM9: 133,885 molecules of up to nine heavy atoms C, N, O, F (Ramakrishnan et al. 2014), as SMILES; in the package.
+"""QM9: 133,885 molecules of up to nine heavy atoms C, N, O, F (Ramakrishnan et al. 2014), as SMILES.
 
-`genai train model=gpt dataset=qm9`
+`genai train model=gpt dataset=qm9 dataset.download=true`. The file is one of the tests of the package selfies.
 """
 
+import hashlib
 from functools import cached_property
-from pathlib import Path
 
-from genai_cli.data.base import Dataset, SplitName, TensorSplit
+from genai_cli.data.base import DataError, Dataset, SplitName, TensorSplit
+from genai_cli.data.download import download
 from genai_cli.data.molecules import molecule_spec, molecule_split, split_of
+from genai_cli.data.places import find, missing, roots
 from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.windows import read_text
 
-FILE = Path(__file__).parent / "embedded" / "molecules" / "qm9_smiles.csv.xz"
+SHA256 = "80c060e299a44112b89be3fc6d95145dfeda97aa3eab1e2662aafdfbb00f7929"  # of the text
+COMMIT = "eb6177e5f20cfd8787f2ac4423f5b38dce6eeeb8"
+URLS = (
+    f"https://raw.githubusercontent.com/aspuru-guzik-group/selfies/{COMMIT}/tests/test_sets/qm9.csv",
+    f"https://cdn.jsdelivr.net/gh/aspuru-guzik-group/selfies@{COMMIT}/tests/test_sets/qm9.csv",
+)
+PLACES = [
+    f"{folder}/{file}{suffix}"
+    for folder, file in (("qm9", "qm9.csv"), ("molecules", "qm9_smiles.csv"))
+    for suffix in ("", ".xz", ".gz")
+]
 TOKENS = [
     "#", "(", ")", "1", "2", "3", "4", "5", "=", "C", "F", "N", "O", "[C-]", "[CH-]", "[N-]",
     "[NH+]", "[NH2+]", "[NH3+]", "[O-]",
@@ -20,11 +32,12 @@ LENGTH = 23  # tokens of the longest molecule, its end included
 
 
 class Qm9(Dataset):
-    """133,885 small organic molecules as SMILES; in the package."""
+    """133,885 small organic molecules as SMILES; `dataset.download=true` fetches them."""
 
     modality = "molecules"
 
-    def __init__(self) -> None:
+    def __init__(self, *, root: str | None = None, download: bool = False):
+        self.root, self.may_download = root, download
         self.tokenizer = SmilesTokenizer(TOKENS)
         self.spec = molecule_spec(self.tokenizer, LENGTH)
 
@@ -35,4 +48,13 @@ class Qm9(Dataset):
 
     @cached_property
     def _molecules(self) -> list[str]:
-        return read_text(FILE).decode().split()[1:]
+        path = find(self.root, PLACES)
+        if path is None and self.may_download:
+            path = download(URLS, roots(self.root)[0] / PLACES[0], SHA256)
+        if path is None:
+            remedy = "put the file there (as it is, or .xz, .gz), or let dataset.download=true fetch it (2.2 MB)"
+            raise missing("QM9", self.root, PLACES[:1], remedy=remedy)
+        content = read_text(path)
+        if hashlib.sha256(content).hexdigest() != SHA256:
+            raise DataError(f"{path} is not the original file, its sha256 differs: remove it and fetch it again")
+        return content.decode().split()[1:]  # after the header

@@ -25,7 +25,7 @@ class StackedMnist(Dataset):
     rules = {"validation < 60000": "validation must be below 60000, the number of training images"}
 
     def __init__(self, *, root: str | None = None, validation: PositiveInt = 5000, count: PositiveInt = 128_000):
-        self.mnist = Mnist(root=root, validation=validation)
+        self.mnist = self.per_channel = Mnist(root=root, validation=validation)
         self.count = count
         self.spec = image_spec(3, 28, 28, classes=[f"{label:03}" for label in range(1000)])
 

@@ -110,9 +110,11 @@ def _described(protocol: Mapping[str, Any], name: str, sets: Sets, resampled: st
     return {**protocol, "id": f"{name}/{extractor}", "kind": "sample", **sizes, "bootstrap": resampled}
 
 
-def without_one_mode(control: Tensor, modes: Tensor) -> Tensor:
-    """`control` (N, ...) without the examples of its most frequent mode, `modes` (N,) int64."""
-    return control[modes != modes.mode().values]
+def without_modes(control: Tensor, modes: Tensor) -> Tensor:
+    """`control` (N, ...) without its most frequent mode, `modes` (N,) int64; of many modes, without a tenth of them."""
+    counts = torch.bincount(modes)
+    lost = counts.topk(-(-int((counts > 0).sum()) // 10)).indices
+    return control[~torch.isin(modes, lost)]
 
 
 def uniform_like(data: Tensor, bounds: tuple[Tensor | float, Tensor | float], *, seed: int) -> Tensor:

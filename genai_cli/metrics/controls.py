@@ -26,7 +26,7 @@ ORDERS: dict[str, tuple[tuple[str, str], ...]] = {
 MEANS = {
     "real": "held-out data",
     "noise": "noise",
-    "one_mode_removed": "data without one of their modes",
+    "one_mode_removed": "data without one of their modes (of many: a tenth)",
     "train": "copies of training data",
     "shuffled_labels": "shuffled labels",
 }

@@ -36,7 +36,7 @@ VERSION = 1  # of all that follows; a change of it makes every cached classifier
 VARIABLE = "GENAI_CACHE"
 _INITIALISATION, _ORDER = 11, 12  # seeds
 _PIXELS_AT_ONCE = 1 << 22
-Report = Callable[[int, int], None]  # done, total
+Report = Callable[[int], None]  # steps done
 
 
 class FeatureNetwork(nn.Module):
@@ -66,6 +66,28 @@ class FeatureNetwork(nn.Module):
         return self.head(self.features(images))
 
 
+class StackedNetwork(nn.Module):
+    """A network of one channel for images each of whose channels is one: stacked digits (Metz et al. 2017).
+
+    Features of the channels side by side; classes are all tuples of theirs, the first channel's counting most.
+    """
+
+    def __init__(self, network: FeatureNetwork, num_channels: int):
+        super().__init__()
+        self.network = network
+        self.num_features = num_channels * network.num_features
+
+    def features(self, images: Tensor) -> Tensor:
+        return torch.cat([self.network.features(channel) for channel in images.split(1, 1)], 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, K^C): the log probability of every tuple of classes."""
+        joint = torch.zeros(len(images), 1, device=images.device)
+        for channel in images.split(1, 1):
+            joint = (joint[:, :, None] + self.network(channel).log_softmax(1)[:, None]).flatten(1)
+        return joint
+
+
 def _stage(inputs: int, outputs: int, *, stride: int = 1) -> list[nn.Module]:
     convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
@@ -76,8 +98,8 @@ class Extractor:
     """A network in evaluation mode, and what a protocol says of it."""
 
     name: str  # "classifier", "random", "efficientnet"
-    network: FeatureNetwork | EfficientNetLite0
-    accuracy: float | None  # of the classifier on the test split
+    network: FeatureNetwork | StackedNetwork | EfficientNetLite0
+    accuracy: float | None  # of the classifier on the test split; of stacked images, for one channel
 
     @property
     def sha256(self) -> str:
@@ -108,6 +130,11 @@ class Extractor:
         return torch.cat([function(block.to(device)).float().cpu() for block in blocks])
 
 
+def stacked(extractor: Extractor, num_channels: int) -> Extractor:
+    """The extractor of images of `num_channels` channels, each of which `extractor` is for."""
+    return Extractor(extractor.name, StackedNetwork(extractor.network, num_channels), extractor.accuracy)
+
+
 def random_extractor(shape: tuple[int, ...]) -> Extractor:
     """The untrained network, the same for every data set of this shape."""
     return Extractor("random", _initialised(shape, 1), None)
@@ -131,7 +158,7 @@ def _initialised(shape: tuple[int, ...], num_classes: int) -> FeatureNetwork:
 
 def train_classifier(
     images: Tensor, labels: Tensor, num_classes: int, *, device: torch.device | None = None,
-    examples_seen: int | None = None, report: Report = lambda done, total: None,
+    examples_seen: int | None = None, report: Report = lambda done: None,
 ) -> FeatureNetwork:  # fmt: skip
     """A network trained on images (N, C, H, W) in [-1, 1] and labels (N,) int64: AdamW, one cycle, fixed seeds.
 
@@ -139,7 +166,7 @@ def train_classifier(
     """
     network = _initialised(tuple(images.shape[1:]), num_classes).to(device or "cpu").train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LR, weight_decay=1e-2)
-    steps = max(1, (examples_seen or EXAMPLES_SEEN) // BATCH_SIZE)
+    steps = num_steps(examples_seen)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps + 1)
     generator = torch.Generator().manual_seed(_ORDER)
     order = torch.empty(0, dtype=torch.long)
@@ -153,8 +180,13 @@ def train_classifier(
         loss.backward()
         optimizer.step()
         schedule.step()
-        report(step + 1, steps)
+        report(step + 1)
     return network.eval()
+
+
+def num_steps(examples_seen: int | None = None) -> int:
+    """Of the training of a classifier."""
+    return max(1, (examples_seen or EXAMPLES_SEEN) // BATCH_SIZE)
 
 
 def accuracy(network: FeatureNetwork, images: Tensor, labels: Tensor) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genai_cli.metrics.bootstrap import REPLICATES, mean_interval
-from genai_cli.metrics.comparison import NUM_CELLS, Sets, distances, manifolds, uniform_like, without_one_mode
+from genai_cli.metrics.comparison import NUM_CELLS, Sets, distances, manifolds, uniform_like, without_modes
 from genai_cli.metrics.diversity import similarity_of_pairs
 from genai_cli.metrics.features import Extractor, train_classifier
 from genai_cli.metrics.memorisation import Closeness, closeness
@@ -44,10 +44,7 @@ class Images:
     real_labels: Tensor | None = None
     control_labels: Tensor | None = None
     train_labels: Tensor | None = None
-
-    @property
-    def num_classes(self) -> int:
-        return int(self.real_labels.max()) + 1 if self.real_labels is not None else 0
+    num_classes: int = 0
 
 
 def measure_images(
@@ -86,7 +83,7 @@ def feature_sets(images: Images, extractor: Extractor, noise: Tensor, *, seed: i
     controls = {
         "real": control,
         "noise": extractor.features(noise),
-        "one_mode_removed": without_one_mode(control, modes),
+        "one_mode_removed": without_modes(control, modes),
     }
     return Sets(extractor.features(images.real), extractor.features(images.fake), controls)
 
@@ -105,7 +102,7 @@ def class_modes(images: Images, classifier: Extractor, protocol: Mapping[str, An
     """How many classes have a sample, and the divergence of the histogram of classes from the data's."""
     fake, control = classifier.classify(images.fake), classifier.classify(images.control)
     data = histogram(images.real_labels, images.num_classes)
-    without = without_one_mode(control, control)
+    without = without_modes(control, control)
     described = {
         **_of_classifier(classifier, protocol, "modes"), "n_fake": len(fake), "n_real": len(images.real),
         "n_control": len(control), "modes": images.num_classes, "bootstrap": "samples, 200 times",

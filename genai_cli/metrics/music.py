@@ -18,14 +18,19 @@ def frames_of(notes: Sequence[tuple[int, int, int, int]], num_voices: int) -> Te
     return frames
 
 
-def chorale_figures(pieces: Sequence[Tensor], ranges: Sequence[tuple[int, int]]) -> dict[str, float]:
+def chorale_figures(
+    pieces: Sequence[Tensor], ranges: Sequence[tuple[int, int]], *, is_whole: Sequence[bool] | None = None
+) -> dict[str, float]:
     """Of pieces as frames (T, N), the highest voice first; `ranges` are the lowest and highest pitch of each voice.
+    `is_whole` says which pieces come to an end of their own: the others have no cadence to judge; null: all.
 
     in_range: share of sounding frames within its voice's range. crossing: share of frames in which a voice is above its
     upper neighbour. parallels: pairs of voices that move in parallel fifths or octaves, for each change of chord.
     triads: share of frames that hold three pitch classes which stack to a major or minor triad, or a part of one.
-    cadence: share of pieces that end in the bass with a fifth down or a fourth up, and on a triad above its root.
+    cadence: share of whole pieces that end in the bass with a fifth down or a fourth up, and on a triad above its root.
     """
+    whole = [len(piece) > 0 for piece in pieces] if is_whole is None else is_whole
+    ended = [piece for piece, is_over in zip(pieces, whole, strict=True) if is_over and len(piece)]
     pieces = [piece for piece in pieces if len(piece)]
     if not pieces:
         return {}
@@ -37,13 +42,13 @@ def chorale_figures(pieces: Sequence[Tensor], ranges: Sequence[tuple[int, int]])
         total += len(pitches)
     frames = torch.cat(pieces)
     upper, lower = frames[:, :-1], frames[:, 1:]
-    return {
+    figures = {
         "in_range": inside / max(total, 1),
         "crossing": float(((upper < lower) & (upper >= 0)).any(1).float().mean()),
         "parallels": sum(map(parallels, pieces)) / max(sum(map(num_changes, pieces)), 1),
         "triads": float(torch.tensor([is_triad(frame) for frame in frames.tolist()]).float().mean()),
-        "cadence": sum(map(ends_with_cadence, pieces)) / len(pieces),
     }
+    return figures | ({"cadence": sum(map(ends_with_cadence, ended)) / len(ended)} if ended else {})
 
 
 def num_changes(frames: Tensor) -> int:

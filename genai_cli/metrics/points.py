@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from genai_cli.metrics.comparison import NUM_CELLS, Sets, distances, manifolds, uniform_like, without_one_mode
+from genai_cli.metrics.comparison import NUM_CELLS, Sets, distances, manifolds, uniform_like, without_modes
 from genai_cli.metrics.modes import (
     assign,
     divergence_floor,
@@ -38,7 +38,7 @@ def measure_points(
     controls = {
         "real": points.control,
         "noise": uniform_like(points.control, (real.min(0).values, real.max(0).values), seed=seed + 1),
-        "one_mode_removed": without_one_mode(points.control, cells),
+        "one_mode_removed": without_modes(points.control, cells),
     }
     sets = Sets(real, points.fake, controls)
     names = tuple(groups) + (("energy",) if "kid" in groups else ())

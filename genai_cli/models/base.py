@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from genai_cli.data.base import Batch, Spec
+from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.nn.random import RowRandom
 
 Metrics = dict[str, Tensor]
@@ -67,6 +68,10 @@ class GenerativeModel(nn.Module, ABC):
         Row i depends on row i of `random` alone. Options are keyword-only arguments.
         """
 
+    def read_prompt(self, text: str) -> Tensor:
+        """What `sample` takes as a prompt, from what the user types. Raises ValueError."""
+        return tokenizer_of(self.spec).prompt(text)
+
     def stream(self, random: RowRandom, **options: Any) -> Iterator[Tensor]:
         """The tokens (B,) that `sample` would return with these options, place by place, as they are drawn."""
         raise NotImplementedError(f"{type(self).__name__} does not draw its samples piece by piece")
@@ -92,6 +97,10 @@ class GenerativeModel(nn.Module, ABC):
         The doctor measures by it what codes say of the data.
         """
         raise NotImplementedError(f"{type(self).__name__} has no posterior")
+
+    def codes_of(self, x: Tensor) -> Tensor:
+        """Examples (B, *spec.shape) as numbers of a quantiser's codes, (B, T) int64."""
+        raise NotImplementedError(f"{type(self).__name__} has no quantiser")
 
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         """The players: a partition of the parameters, each group with an optimizer of its own."""

@@ -125,7 +125,8 @@ class BetaVAE(GenerativeModel):
         mu, logvar = self.posterior(x)
         z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
         reconstruction, kl = self.likelihood.nll(self.decoder(z), x.flatten(1)), kl_to_standard_normal(mu, logvar)
-        return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+        figures = {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+        return figures | self.likelihood.in_bits(figures["negative_elbo"], self.spec)
 
     def statistics(self, batch: Batch) -> dict[str, float]:
         """How much of the code is in use: see `nn/gaussians.py`."""

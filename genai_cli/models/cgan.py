@@ -5,7 +5,7 @@ Both players are told the class. How the discriminator uses it: `projection` (Mi
 the image, the first form). How the generator does: `cbn` (conditional batch normalisation), `concat` (with z), `both`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Literal
 
@@ -133,7 +133,7 @@ class Discriminator(nn.Module):
         base: int,
         channels: list[int],
         conditioning: str,
-        norm: type | None,
+        norm: Callable[[int], nn.Module] | None,
     ):
         super().__init__()
         self.num_classes = num_classes

@@ -66,13 +66,13 @@ class CVAE(GenerativeModel):
     def terms(self, batch: Batch) -> Metrics:
         """The negative bound of log p(x | y) and its two terms, (B,) each, in nats."""
         x, label = batch[self.spec.key], self.one_hot(batch["label"])
-        mu, logvar = self.labelled_posterior(x, label)
+        mu, logvar = self.style_posterior(x, label)
         z = reparameterise(mu, logvar, batch.random.normal(self.style_dim))
         reconstruction = self.likelihood.nll(self.decoder(torch.cat([z, label], dim=1)), x.flatten(1))
         kl = kl_to_standard_normal(mu, logvar)
         return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
 
-    def labelled_posterior(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    def style_posterior(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """(B, *shape) and (B, K) to the mean and the log variance of q(z | x, y), (B, style_dim) each."""
         features = self.features(flatten_to_unit(x, self.spec.value_range))  # (B, width)
         mu, logvar = self.posterior_head(torch.cat([features, label], dim=1)).float().chunk(2, dim=1)
@@ -104,6 +104,7 @@ class CVAE(GenerativeModel):
     def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
         """The bound of log p(x | y); with `importance_samples=k`, also the tighter one of k draws."""
         figures = self.terms(batch)
+        figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
         if importance_samples:
             bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
             figures[f"negative_iw_bound_{importance_samples}"] = -bound
@@ -112,7 +113,7 @@ class CVAE(GenerativeModel):
     def _log_weights(self, batch: Batch, count: int) -> Tensor:
         """log p(x, z | y) / q(z | x, y) for `count` draws of z for each example, (count, B)."""
         x, label = batch[self.spec.key], self.one_hot(batch["label"])
-        mu, logvar = self.labelled_posterior(x, label)
+        mu, logvar = self.style_posterior(x, label)
         z = reparameterise(mu, logvar, batch.random.normal(count, self.style_dim).transpose(0, 1))  # (count, B, D)
         latent = torch.cat([z, label.expand(count, -1, -1)], dim=2).flatten(0, 1)
         nll = self.likelihood.nll(self.decoder(latent), x.flatten(1).repeat(count, 1)).unflatten(0, (count, -1))
@@ -122,7 +123,7 @@ class CVAE(GenerativeModel):
         """The hands of the first examples, one a row, writing every class."""
         x, label = batch[self.spec.key], self.one_hot(batch["label"])
         rows = columns = min(self.num_classes, 10)
-        style, _ = self.labelled_posterior(x[:rows], label[:rows])  # (R, style_dim)
+        style, _ = self.style_posterior(x[:rows], label[:rows])  # (R, style_dim)
         every = self.one_hot(torch.arange(columns, device=x.device)).repeat(len(style), 1)  # (R columns, K)
         latent = torch.cat([style.repeat_interleave(columns, 0), every], dim=1)
         return {"analogies": self.decode(latent)}

@@ -3,6 +3,7 @@
 `genai train model=edm dataset=mnist`, then `genai sample run=latest steps=18`.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -32,12 +33,17 @@ EVALUATED_LEVELS = 4  # of each held-out example
 class EDM(GenerativeModel):
     """A denoiser D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) of x = x_0 + sigma eps, F the network.
 
-    In training ln sigma is normal, with `noise_mean` and `noise_std` (P_mean and P_std); in sampling sigma falls from
-    `sigma_max` to `sigma_min` and then to 0. `sigma_data` is the standard deviation of the data: null is the paper's
-    0.5 where these have a range, else 1. `condition=label` is as in `ddpm`.
+    `sigma_data` is the standard deviation of the data: null is the paper's 0.5 where these have a range, else 1. In
+    training ln sigma is normal, with `noise_mean` and `noise_std` (P_mean and P_std); a mean of null is as far below
+    `sigma_data` as the paper's -1.2. In sampling sigma falls from `sigma_max` to `sigma_min` and then to 0.
+    `condition=label` is as in `ddpm`.
     """
 
     modalities = ("image", "points")
+    figures = {
+        "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",
+        "nll_step_error": "nats, what half the steps of the flow would change",
+    }
     monitor = "loss"
     tiny = {"width": 8, "sampling_steps": 3}
     rules = {
@@ -62,7 +68,7 @@ class EDM(GenerativeModel):
         condition: Literal["label"] | None = None,
         label_dropout: Fraction = 0.1,
         sigma_data: PositiveFloat | None = None,
-        noise_mean: FiniteFloat = -1.2,
+        noise_mean: FiniteFloat | None = None,
         noise_std: PositiveFloat = 1.2,
         sigma_min: PositiveFloat = 0.002,
         sigma_max: PositiveFloat = 80.0,
@@ -71,7 +77,8 @@ class EDM(GenerativeModel):
     ):
         super().__init__(spec)
         self.sigma_data = sigma_data or (1.0 if spec.value_range is None else 0.5)
-        self.noise_mean, self.noise_std = noise_mean, noise_std
+        self.noise_mean = math.log(self.sigma_data) - 0.5 if noise_mean is None else noise_mean
+        self.noise_std = noise_std
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self.solver, self.sampling_steps = solver, sampling_steps
         self.network = Denoiser(

@@ -29,6 +29,8 @@ from genai_cli.nn.random import RowRandom
 from genai_cli.nn.spline import num_parameters
 from genai_cli.rules import NonNegativeFloat, PositiveFloat, PositiveInt
 
+UNITS = {"nll": "nats", "bits_per_dim": "bits per dimension"}  # of `evaluate`
+
 
 class Flow(GenerativeModel):
     """Steps of activation norm, mixing and coupling; for images, `depth` of them at each of `levels` scales.
@@ -40,7 +42,7 @@ class Flow(GenerativeModel):
 
     modalities = ("image", "points")
     monitor = "nll"
-    tiny = {"width": 6, "depth": 1}
+    tiny = {"width": 4, "depth": 1, "levels": 1}
     rules = {
         "coupling == 'spline' or num_bins is None": "num_bins belongs to coupling=spline",
         "coupling == 'spline' or bound is None": "bound belongs to coupling=spline",
@@ -59,7 +61,14 @@ class Flow(GenerativeModel):
         bound: PositiveFloat | None = None,
     ):
         super().__init__(spec)
+        if spec.value_range is not None:  # by dequantisation
+            self.figures = {key: f"{unit}, upper bound on -log p(x)" for key, unit in UNITS.items()}
         self.latent_dim = math.prod(spec.shape)
+        if spec.value_range is not None:  # of levels; of points nll is exact
+            self.figures = {
+                "nll": "nats, upper bound on -log p(x)",
+                "bits_per_dim": "bits per dimension, upper bound",
+            }
         self.num_bins = (num_bins or 8) if coupling == "spline" else 0
         self.bound, self.width = bound or 4.0, width
         is_linear = mixing == "linear"

@@ -35,6 +35,10 @@ class FlowMatching(GenerativeModel):
     """
 
     modalities = ("image", "points")
+    figures = {
+        "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",
+        "nll_step_error": "nats, what half the steps of the flow would change",
+    }
     monitor = "loss"
     tiny = {"width": 8, "sampling_steps": 3}
     rules = {

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from genai_cli.data.base import Batch, Spec
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
+from genai_cli.nn.next_token import next_token_figures, next_token_loss
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.transformer import CausalTransformer
 from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.generation import generate
-
-IGNORED = -100  # target that `cross_entropy` leaves out
 
 
 class GPT(GenerativeModel):
@@ -69,16 +68,10 @@ class GPT(GenerativeModel):
         return F.linear(features, self.embedding.weight if self.head is None else self.head.weight)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Nats per token, a mean over the targets that the mask leaves in."""
-        logits = self(batch["tokens"][:, :-1]).float()  # (B, T, V)
-        return F.cross_entropy(logits.flatten(0, 1), masked_targets(batch).flatten()), {}
+        return next_token_loss(self(batch["tokens"][:, :-1]), batch), {}
 
     def evaluate(self, batch: Batch) -> Metrics:
-        """Nats per token of each window, and how many tokens that is the mean of (`weight`): the set's exact figure."""
-        logits = self(batch["tokens"][:, :-1]).float()  # (B, T, V)
-        nll = F.cross_entropy(logits.transpose(1, 2), masked_targets(batch), reduction="none")  # (B, T)
-        weight = batch["mask"].sum(1)
-        return {"nll": nll.sum(1) / weight.clamp(min=1), "weight": weight.to(nll.dtype)}
+        return next_token_figures(self(batch["tokens"][:, :-1]), batch)
 
     @torch.inference_mode()
     def sample(
@@ -141,8 +134,3 @@ class CachedPredictor:
     def select(self, rows: Tensor) -> None:
         for cache in self.caches:
             cache.select(rows)
-
-
-def masked_targets(batch: Batch) -> Tensor:
-    """(B, T) int64: the token after each input token, IGNORED where it does not count."""
-    return batch["tokens"][:, 1:].masked_fill(~batch["mask"], IGNORED)

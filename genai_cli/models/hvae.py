@@ -96,6 +96,7 @@ class HierarchicalVAE(GenerativeModel):
     def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
         """The bound; with `importance_samples=k`, also the tighter one of k draws."""
         figures = self.terms(batch)
+        figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
         if importance_samples:
             bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
             figures[f"negative_iw_bound_{importance_samples}"] = -bound

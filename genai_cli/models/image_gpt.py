@@ -30,6 +30,7 @@ class ImageGPT(GenerativeModel):
 
     modalities = ("image",)
     monitor = "nll"
+    figures = {"nll": "nats, exact, of images as they are learned", "bits_per_dim": "bits per dimension, exact"}
     rules = {"width % heads == 0": "width must be divisible by heads"}
     tiny = {"width": 16, "depth": 2, "heads": 2, "resolution": 4, "shades": 4}
 

@@ -115,6 +115,7 @@ class IWAE(GenerativeModel):
         """The bound of training with its k; with `importance_samples`, also that of as many draws."""
         log_weights = self.log_weights(batch, self.k)
         figures = {"negative_bound": -log_mean_exp(log_weights), "negative_elbo": -log_weights.mean(0)}
+        figures |= self.likelihood.in_bits(figures["negative_bound"], self.spec)
         if importance_samples:
             bound = importance_weighted_bound(partial(self.log_weights, batch), importance_samples)
             figures[f"negative_iw_bound_{importance_samples}"] = -bound

@@ -29,13 +29,16 @@ class MADE(GenerativeModel):
     discretised logistics for grey and coloured ones, of Gaussians for points.
 
     With `num_masks` > 1 the training steps take turns with that many masks, and the model is the equal mixture of all
-    (Section 4.2): of their hidden degrees under `order=natural`, of random orders too under `order=random`.
-    `residual` adds each further hidden layer to the one before it. `conditional` learns p(x | label).
+    (Sections 4.2 and 4.3): of their hidden degrees under `order=natural`, of random orders too under `order=random`.
+    `residual` adds each further hidden layer to the one before it. `direct` connects the numbers to the predictions
+    without a hidden layer between, too: hidden units are shared by all numbers, so few know the very last ones.
+    `conditional` learns p(x | label).
     """
 
     modalities = ("image", "points")
     monitor = "nll"
-    tiny = {"width": 8, "depth": 2, "num_components": 2, "num_masks": 2}
+    figures = {"bits_per_dim": "bits per dimension, exact"}
+    tiny = {"width": 8, "depth": 2, "num_components": 2, "num_masks": 2, "direct": False}
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class MADE(GenerativeModel):
         width: PositiveInt = 1024,
         depth: PositiveInt = 2,
         residual: bool = True,
+        direct: bool = True,
         order: Literal["natural", "random"] = "natural",
         num_masks: PositiveInt = 1,
         num_components: PositiveInt = 10,
@@ -59,6 +63,7 @@ class MADE(GenerativeModel):
         self.into = MaskedLinear(self.num_dims, width)
         self.hidden = nn.ModuleList(MaskedLinear(width, width) for _ in range(depth - 1))
         self.out = MaskedLinear(width, self.num_dims * self.conditional.num_parameters)
+        self.direct = MaskedLinear(self.num_dims, self.out.out_features, bias=False) if direct else None
         self.label = nn.Embedding(len(spec.classes), width) if conditional else None
         positions, degrees = build_masks(self.num_dims, width, num_masks, order)
         self.register_buffer("positions", positions, persistent=False)  # (M, D) int32: of each number in the order
@@ -75,7 +80,10 @@ class MADE(GenerativeModel):
             update = self._drop(F.relu(layer(hidden, degree, degree)), dropout_of)
             hidden = hidden + update if self.residual else update
         limit = position.repeat_interleave(self.conditional.num_parameters)
-        return self.out(hidden, degree, limit).unflatten(1, (self.num_dims, -1))
+        outputs = self.out(hidden, degree, limit)
+        if self.direct is not None:
+            outputs = outputs + self.direct(x, position + 1, limit)
+        return outputs.unflatten(1, (self.num_dims, -1))
 
     def _drop(self, hidden: Tensor, random: RowRandom | None) -> Tensor:
         """Dropout that is a function of the row, as all randomness of a step."""
@@ -124,7 +132,7 @@ class MADE(GenerativeModel):
         """(B, D), from uniform noise (B, D, 2), in one pass in all.
 
         Hidden units of one degree are computed once, when the numbers that they know are drawn; numbers between two
-        degrees depend on the same units, and are drawn together.
+        degrees depend on the same units and, but for direct connections, are drawn together.
         """
         position, degree = self.positions[mask], self.degrees[mask]
         x = noise.new_zeros(len(noise), self.num_dims)
@@ -134,12 +142,20 @@ class MADE(GenerativeModel):
         for start, stop in itertools.pairwise(borders):
             if start > 0:
                 self._compute_units((degree == start).nonzero().squeeze(1), x, layers, label)
-            block = order[start:stop]  # (n,)
-            num_parameters = self.conditional.num_parameters
-            outputs = (block.unsqueeze(1) * num_parameters + torch.arange(num_parameters, device=x.device)).flatten()
-            parameters = self.out.rows(layers[-1], outputs).unflatten(1, (len(block), -1))
-            x[:, block] = self.conditional.draw(parameters, noise[:, block])
+            self._draw_block(order[start:stop], x, layers[-1], noise)
         return x
+
+    def _draw_block(self, block: Tensor, x: Tensor, hidden: Tensor, noise: Tensor) -> None:
+        """Numbers `block` (n,), which see the same hidden units, in place."""
+        num_parameters = self.conditional.num_parameters
+        outputs = block.unsqueeze(1) * num_parameters + torch.arange(num_parameters, device=x.device)  # (n, P)
+        parameters = self.out.rows(hidden, outputs.flatten()).unflatten(1, outputs.shape)  # (B, n, P)
+        if self.direct is None:
+            x[:, block] = self.conditional.draw(parameters, noise[:, block])
+            return
+        for number, rows, own in zip(block.tolist(), outputs, parameters.unbind(1), strict=True):
+            own = own + self.direct.rows(x, rows)
+            x[:, number] = self.conditional.draw(own.unsqueeze(1), noise[:, number].unsqueeze(1)).squeeze(1)
 
     def _compute_units(self, units: Tensor, x: Tensor, layers: list[Tensor], label: Tensor | None) -> None:
         """The hidden units `units` of every layer, in place."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
+from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.bidirectional import BidirectionalTransformer
 from genai_cli.nn.random import RowRandom
@@ -24,7 +25,8 @@ class MDLM(GenerativeModel):
     T after it are predicted. The network needs no time: how much is hidden it sees (Sec. 3.2).
     """
 
-    modalities = ("text",)
+    modalities = ("text", "music", "molecules")
+    figures = {"bound": "nats per token, upper bound on -log p(x)"}
     monitor = "bound"
     rules = {
         "width % heads == 0": "width must be divisible by heads",
@@ -44,7 +46,8 @@ class MDLM(GenerativeModel):
         super().__init__(spec)
         (self.context,) = spec.shape  # T
         self.hidden = spec.vocabulary_size  # the token that stands for any
-        self.start = newline_token(spec)
+        self.start = tokenizer_of(spec).start
+        self.has_end = tokenizer_of(spec).end is not None  # sequences of their own, not windows of a stream
         self.embedding = nn.Embedding(self.hidden + 1, width)
         self.transformer = BidirectionalTransformer(
             context=self.context + 1, width=width, depth=depth, heads=heads, dropout=dropout
@@ -57,14 +60,14 @@ class MDLM(GenerativeModel):
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Nats a token that counts: an unbiased estimate of the bound, at one time for each window."""
         t = 1 - batch.random.uniform()  # (B,), in (0, 1]
-        nats, weight = self._nats(batch, t), batch["mask"].sum(1)
+        nats, weight = self._nats(batch, t), self._counts(batch).sum(1)
         return (nats / weight.clamp(min=1)).mean(), {}
 
     def evaluate(self, batch: Batch) -> Metrics:
         """The bound in nats a token at times spread evenly over (0, 1], and the tokens it is the mean of (`weight`)."""
         offset = batch.random.uniform()  # (B,)
         nats = sum(self._nats(batch, (k + 1 - offset) / EVALUATED_TIMES) for k in range(EVALUATED_TIMES))
-        weight = batch["mask"].sum(1)
+        weight = self._counts(batch).sum(1)
         return {"bound": nats / EVALUATED_TIMES / weight.clamp(min=1), "weight": weight.to(nats.dtype)}
 
     @torch.no_grad()
@@ -93,11 +96,15 @@ class MDLM(GenerativeModel):
 
     def _nats(self, batch: Batch, t: Tensor) -> Tensor:
         """(B,) the nats of the tokens that are hidden at times `t` (B,) and count, over t."""
-        tokens, counts = batch["tokens"], batch["mask"]  # (B, 1 + T), (B, T)
+        tokens, counts = batch["tokens"], self._counts(batch)  # (B, 1 + T), (B, T)
         is_hidden = (batch.random.uniform(self.context)[:, : counts.shape[1]] < t[:, None]) & counts
         seen = torch.cat([tokens[:, :1], tokens[:, 1:].masked_fill(is_hidden, self.hidden)], 1)
         nats = F.cross_entropy(self._logits(seen)[:, 1:].transpose(1, 2), tokens[:, 1:], reduction="none")  # (B, T)
         return (nats * is_hidden).sum(1) / t
+
+    def _counts(self, batch: Batch) -> Tensor:
+        """(B, T) bool: the targets that are data. Where sequences end, what fills the window after them is, too."""
+        return torch.ones_like(batch["mask"]) if self.has_end else batch["mask"]
 
     def _logits(self, tokens: Tensor) -> Tensor:
         """(B, 1 + T) with hidden ones to (B, 1 + T, V)."""
@@ -106,17 +113,10 @@ class MDLM(GenerativeModel):
     def _all_hidden(self, random: RowRandom, prompt: Tensor | None) -> Tensor:
         """(B, 1 + T): the line break, the prompt, and nothing that is known after it."""
         known = [] if prompt is None else prompt.tolist()
+        if self.has_end and known[:1] == [self.start]:
+            known = known[1:]  # it stands before every window already
         if len(known) >= self.context:
             raise ValueError(f"a prompt of {len(known)} tokens leaves nothing of the {self.context} of a window")
         tokens = torch.full((random.size, 1 + self.context), self.hidden, device=random.device)
         tokens[:, : 1 + len(known)] = torch.tensor([self.start, *known], device=random.device)
         return tokens
-
-
-def newline_token(spec: Spec) -> int:
-    """The line break in the vocabulary (data/tokenizers.py); token 0 where there is none."""
-    if spec.tokenizer is None:
-        return 0
-    if spec.tokenizer["name"] == "byte":
-        return ord("\n")
-    return max(0, spec.tokenizer["characters"].find("\n"))

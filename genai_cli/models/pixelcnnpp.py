@@ -34,6 +34,7 @@ class PixelCNNpp(GenerativeModel):
 
     modalities = ("image",)
     monitor = "nll"
+    figures = {"nll": "nats, exact, of images as they are learned", "bits_per_dim": "bits per dimension, exact"}
     tiny = {"width": 4, "depth": 1, "num_components": 2, "resolution": 4}
 
     def __init__(

@@ -47,7 +47,7 @@ class R3GAN(GenerativeModel):
         depth: PositiveInt = 1,
         loss: Literal["nonsaturating", "minimax", "lsgan", "wgan", "hinge", "relativistic"] = "relativistic",
         regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "lecam", "consistency"] = "r1r2",
-        regularizer_weight: PositiveFloat | None = 1.0,
+        regularizer_weight: PositiveFloat | None = None,
         regularizer_every: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
     ):

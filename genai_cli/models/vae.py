@@ -112,6 +112,7 @@ class VAE(GenerativeModel):
     def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
         """The bound; with `importance_samples=k`, also the tighter one of k draws (5,000 is customary)."""
         figures = self.terms(*self.bound(batch))
+        figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
         if importance_samples:
             bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
             figures[f"negative_iw_bound_{importance_samples}"] = -bound

@@ -133,10 +133,10 @@ class VQVAE(GenerativeModel):
         maps = vectors.unflatten(0, (-1, *self.sides)).permute(0, 3, 1, 2)  # (B, D, h, w)
         return self.decoder(maps).float().sigmoid()
 
-    def codes_of(self, image: Tensor) -> Tensor:
+    def codes_of(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, h w Q) int64: position after position, its Q levels together."""
-        indices = self.quantize(to_unit(image, self.spec.value_range)).indices  # (B h w, Q)
-        return indices.reshape(len(image), -1)
+        indices = self.quantize(to_unit(x, self.spec.value_range)).indices  # (B h w, Q)
+        return indices.reshape(len(x), -1)
 
     def image_of(self, codes: Tensor) -> Tensor:
         """(B, h w Q) int64 to (B, C, H, W) in the range of the data."""

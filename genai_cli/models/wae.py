@@ -43,9 +43,9 @@ class WAE(GenerativeModel):
         spec: Spec,
         *,
         latent_dim: PositiveInt = 8,
-        width: PositiveInt = 32,
-        depth: PositiveInt = 1,
-        backbone: Literal["auto", "mlp", "conv"] = "auto",
+        width: PositiveInt = 400,
+        depth: PositiveInt = 2,
+        backbone: Literal["auto", "mlp", "conv"] = "mlp",
         divergence: Literal["mmd", "adversarial"] = "mmd",
         weight: PositiveFloat = 100.0,
         critic_width: PositiveInt = 256,
@@ -90,7 +90,7 @@ class WAE(GenerativeModel):
         output = self.decoder(code).float()
         return output if self.spec.value_range is None else output.sigmoid()
 
-    def sample(self, random: RowRandom, *, latent: Literal["prior", "gaussian", "gmm"] = "prior") -> Tensor:
+    def sample(self, random: RowRandom, *, latent: Literal["prior", "gaussian", "gmm", "flow"] = "prior") -> Tensor:
         """Decoded draws from the prior, or from what is fitted to the training codes."""
         return self.decode(self.codes.draw(random, latent))
 

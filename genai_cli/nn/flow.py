@@ -102,11 +102,13 @@ class ChannelMixing(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         log_det = self.log_diagonal.sum() * x[0, 0].numel()
-        return torch.einsum("ij,bj...->bi...", self.weight(), x), log_det.expand(len(x))
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would not come back from the inverse
+            return torch.einsum("ij,bj...->bi...", self.weight(), x), log_det.expand(len(x))
 
     def inverse(self, y: Tensor) -> Tensor:
-        inverse = torch.linalg.inv(self.weight().double()).to(y.dtype)
-        return torch.einsum("ij,bj...->bi...", inverse, y)
+        with torch.autocast(y.device.type, enabled=False):
+            inverse = torch.linalg.inv(self.weight().double()).to(y.dtype)
+            return torch.einsum("ij,bj...->bi...", inverse, y)
 
 
 class Coupling(nn.Module):
@@ -145,7 +147,7 @@ class Coupling(nn.Module):
     def _maps(self, x: Tensor) -> Tensor:
         """(B, C, ..., P), from what is kept."""
         output = self.network(torch.where(self.is_kept, x, 0.0))
-        return output.unflatten(1, (-1, x.shape[1])).movedim(1, -1)
+        return output.to(x.dtype).unflatten(1, (-1, x.shape[1])).movedim(1, -1)
 
 
 class Squeeze(nn.Module):

@@ -196,9 +196,10 @@ def _check(
             ("regularizer_weight", regularizer_weight, None), ("regularizer_every", regularizer_every, 1)
         ):  # fmt: skip
             if value != default:
+                remedy = "null" if default is None else default
                 raise ValueError(
                     f"model.{key}={value} has no effect with model.regularizer={regularizer}, which is no term of the "
-                    "loss: leave it out, or use model.regularizer=gp, r1, r2, r1r2, lecam or consistency"
+                    f"loss: set model.{key}={remedy}, or use model.regularizer=gp, r1, r2, r1r2, lecam or consistency"
                 )
     is_image = spec.modality == "image"
     if not is_image and augment != "none":

@@ -34,10 +34,15 @@ class Likelihood(nn.Module, ABC):
     """p(x | z) given a decoder's output."""
 
     num_outputs: int  # numbers that a decoder gives for an example
+    is_of_levels = False  # whether nats are of whole levels, so that they count bits
 
     @abstractmethod
     def nll(self, output: Tensor, x: Tensor) -> Tensor:
         """-log p(x) in nats: (B, num_outputs) and (B, D) to (B,)."""
+
+    def in_bits(self, nats: Tensor, spec: Spec) -> dict[str, Tensor]:
+        """{"bits_per_dim": nats of an example as bits for each of its numbers}, where that means something; else {}."""
+        return {"bits_per_dim": nats / (math.prod(spec.shape) * math.log(2))} if self.is_of_levels else {}
 
     @abstractmethod
     def mean(self, output: Tensor) -> Tensor:
@@ -116,6 +121,8 @@ class Gaussian(Likelihood):
 class LogisticMixture(Likelihood):
     """Pixels of `levels` levels, each from a mixture of discretised logistics; channels of a pixel depend."""
 
+    is_of_levels = True
+
     def __init__(self, shape: tuple[int, int, int], value_range: Range, levels: int):
         super().__init__()
         self.shape, self.value_range, self.levels = shape, value_range, levels
@@ -140,6 +147,8 @@ class LogisticMixture(Likelihood):
 
 class Categorical(Likelihood):
     """Each coordinate one of `levels` evenly spaced values, with a logit for each."""
+
+    is_of_levels = True
 
     values: Tensor  # (levels,), from 0 to 1
 

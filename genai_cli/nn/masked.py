@@ -20,7 +20,7 @@ class MaskedLinear(nn.Linear):
 
     def rows(self, x: Tensor, index: Tensor) -> Tensor:
         """The outputs at `index` (n,) alone, (B, n), unmasked: for an `x` whose forbidden entries are zero."""
-        return nn.functional.linear(x, self.weight[index], self.bias[index])
+        return nn.functional.linear(x, self.weight[index], None if self.bias is None else self.bias[index])
 
 
 def even_degrees(count: int, num_inputs: int) -> Tensor:

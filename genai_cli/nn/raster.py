@@ -46,19 +46,22 @@ class Memory:
 
 
 class DownConv(nn.Conv2d):
-    """(B, C, H, W) to (B, C', H, W): row i from the rows i - kh + 1 to i, `kw` (odd) columns around its own."""
+    """(B, C, H, W) to (B, C', H, W): row i from the rows i - kh + 1 to i, `kw` (odd) columns around its own.
 
-    def __init__(self, inputs: int, outputs: int, size: tuple[int, int]):
-        super().__init__(inputs, outputs, size, padding=(0, size[1] // 2))
+    With a `dilation` the rows and columns are as far apart.
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, int], *, dilation: int = 1):
+        super().__init__(inputs, outputs, size, padding=(0, dilation * (size[1] // 2)), dilation=dilation)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        reach = self.kernel_size[0] - 1
+        reach = self.dilation[0] * (self.kernel_size[0] - 1)
         x = F.pad(x, (0, 0, reach, 0)) if memory is None else memory.extend(self, x, 2, reach)
         return super().forward(x)
 
 
 class RightConv(nn.Conv2d):
-    """(B, C, H, W) to (B, C', H, W): pixel j from the pixels j - size + 1 to j of its row.
+    """(B, C, H, W) to (B, C', H, W): pixel j from the pixels j - size + 1 to j of its row, `dilation` apart.
 
     With `colours` > 1 features fall into as many groups, the g-th of which knows g colours of its own pixel: at that
     pixel a weight counts only where it leads to the same or a later group. `gated` outputs are halved by a gate.
@@ -66,8 +69,10 @@ class RightConv(nn.Conv2d):
 
     group_mask: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int, size: int = 1, *, colours: int = 1, gated: bool = False):
-        super().__init__(inputs, outputs, (1, size))
+    def __init__(
+        self, inputs: int, outputs: int, size: int = 1, *, dilation: int = 1, colours: int = 1, gated: bool = False
+    ):
+        super().__init__(inputs, outputs, (1, size), dilation=(1, dilation))
         mask = None
         if colours > 1:
             group_out = group(outputs // 2, colours).repeat(2) if gated else group(outputs, colours)
@@ -76,13 +81,35 @@ class RightConv(nn.Conv2d):
         self.register_buffer("group_mask", mask, persistent=False)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        reach = self.kernel_size[1] - 1
+        step = self.dilation[1]
+        reach = step * (self.kernel_size[1] - 1)
         if reach > 0:
             x = F.pad(x, (reach, 0)) if memory is None else memory.extend(self, x, 3, reach)
         weight = self.weight if self.group_mask is None else self.weight * self.group_mask
         if memory is not None:  # one pixel: a product, without the cost of calling a convolution
-            return F.linear(x.flatten(1), weight.flatten(1), self.bias)[:, :, None, None]
-        return F.conv2d(x, weight, self.bias)
+            return F.linear(x[..., ::step].flatten(1), weight.flatten(1), self.bias)[:, :, None, None]
+        return F.conv2d(x, weight, self.bias, dilation=self.dilation)
+
+
+class Position(nn.Module):
+    """A learned vector for each row plus one for each column: convolutions do not know where they are."""
+
+    def __init__(self, width: int, size: tuple[int, int]):
+        super().__init__()
+        self.row = nn.Parameter(0.1 * torch.randn(width, size[0], 1))
+        self.column = nn.Parameter(0.1 * torch.randn(width, 1, size[1]))
+
+    def whole(self) -> Tensor:
+        return self.row + self.column
+
+    def of_row(self, row: int) -> Tensor:
+        """(C, 1, W)."""
+        return self.row[:, row : row + 1] + self.column
+
+    def of_pixel(self, place: int) -> Tensor:
+        """(C, 1, 1), of a place in raster order."""
+        row, column = divmod(place, self.column.shape[2])
+        return self.row[:, row : row + 1] + self.column[..., column : column + 1]
 
 
 class RasterAttention(nn.Module):
@@ -95,23 +122,21 @@ class RasterAttention(nn.Module):
     def __init__(self, width: int, *, colours: int, size: tuple[int, int], heads: int):
         super().__init__()
         self.first = int((group(width, colours) == 0).sum())
-        height, columns = size
-        self.row = nn.Parameter(0.1 * torch.randn(height, 1, self.first))
-        self.column = nn.Parameter(0.1 * torch.randn(1, columns, self.first))
+        self.num_pixels = size[0] * size[1]  # T
+        self.position = Position(self.first, size)
         self.norm = nn.LayerNorm(self.first, bias=False)
         self.attention = CausalSelfAttention(self.first, heads)
         self.out = nn.Linear(self.first, width)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """(B, C, H, W), or with a memory the next pixel, (B, C, 1, 1), to the same shape."""
-        position = (self.row + self.column).flatten(0, 1)  # (T, first)
-        tokens = x[:, : self.first].flatten(2).transpose(1, 2)  # (B, T or 1, first)
-        if memory is None:
-            mixed = self.attention(self.norm(tokens + position))
-        else:
-            cache = memory.caches.setdefault(self, KeyValueCache(len(position)))
+        position = self.position.whole() if memory is None else self.position.of_pixel(memory.place)
+        tokens = (x[:, : self.first] + position).flatten(2).transpose(1, 2)  # (B, T or 1, first)
+        cache = None
+        if memory is not None:
+            cache = memory.caches.setdefault(self, KeyValueCache(self.num_pixels))
             cache.length = memory.place  # a pixel of several colours is given several times
-            mixed = self.attention(self.norm(tokens + position[memory.place]), cache=cache)
+        mixed = self.attention(self.norm(tokens), cache=cache)
         return x + self.out(mixed).transpose(1, 2).unflatten(2, x.shape[2:])
 
 

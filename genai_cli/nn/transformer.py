@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genai_cli.nn.linear import FastLinear
 from genai_cli.nn.rotary import Rotary, Rotation, rotate
 
 Activation = Literal["gelu", "relu2", "swiglu"]
@@ -54,13 +55,22 @@ class CausalSelfAttention(nn.Module):
     Queries and keys are normalised per head, which keeps the logits bounded (Dehghani et al. 2023, section 2).
     """
 
-    def __init__(self, width: int, heads: int, *, kv_heads: int | None = None, dropout: float = 0.0):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        kv_heads: int | None = None,
+        dropout: float = 0.0,
+        is_causal: bool = True,
+    ):
         super().__init__()
+        self.is_causal = is_causal  # else each token sees those after it, too
         self.heads, self.kv_heads = heads, kv_heads or heads
         self.head_dim = width // heads
         self.dropout = dropout
-        self.qkv = nn.Linear(width, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.qkv = FastLinear(width, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False)
+        self.out = FastLinear(width, width, bias=False)
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, cache: KeyValueCache | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C). With a cache, `x` follow those it holds: one, or any number if none."""
@@ -79,7 +89,7 @@ class CausalSelfAttention(nn.Module):
             keys.transpose(1, 2),
             values.transpose(1, 2),
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=x.shape[1] > 1,  # one token alone may look at everything
+            is_causal=self.is_causal and x.shape[1] > 1,  # one token alone may look at everything
             enable_gqa=self.kv_heads < self.heads,
         )
         return self.out(mixed.transpose(1, 2).flatten(2))
@@ -92,8 +102,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.activation = activation
         hidden = 4 * width if activation != "swiglu" else 8 * width // 3
-        self.into = nn.Linear(width, hidden if activation != "swiglu" else 2 * hidden, bias=False)
-        self.out = nn.Linear(hidden, width, bias=False)
+        self.into = FastLinear(width, hidden if activation != "swiglu" else 2 * hidden, bias=False)
+        self.out = FastLinear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
@@ -119,10 +129,11 @@ class Block(nn.Module):
         kv_heads: int | None = None,
         activation: Activation = "gelu",
         dropout: float = 0.0,
+        is_causal: bool = True,
     ):
         super().__init__()
         self.attention_norm = nn.LayerNorm(width, bias=False)
-        self.attention = CausalSelfAttention(width, heads, kv_heads=kv_heads, dropout=dropout)
+        self.attention = CausalSelfAttention(width, heads, kv_heads=kv_heads, dropout=dropout, is_causal=is_causal)
         self.feed_forward_norm = nn.LayerNorm(width, bias=False)
         self.feed_forward = FeedForward(width, activation=activation)
         self.dropout = dropout
@@ -134,7 +145,10 @@ class Block(nn.Module):
 
 
 class CausalTransformer(nn.Module):
-    """`depth` blocks and a last norm: each output depends on the inputs at and before its place."""
+    """`depth` blocks and a last norm: each output depends on the inputs at and before its place.
+
+    With `is_causal=False` on all inputs: an encoder (Devlin et al. 2019), which takes no caches.
+    """
 
     def __init__(
         self,
@@ -147,6 +161,7 @@ class CausalTransformer(nn.Module):
         activation: Activation = "gelu",
         positions: Positions = "rotary",
         dropout: float = 0.0,
+        is_causal: bool = True,
     ):
         super().__init__()
         self.context = context
@@ -154,7 +169,8 @@ class CausalTransformer(nn.Module):
         self.rotary = Rotary(width // heads, context) if positions == "rotary" else None
         self.position = nn.Embedding(context, width) if positions == "learned" else None
         self.blocks = nn.ModuleList(
-            Block(width, heads, kv_heads=kv_heads, activation=activation, dropout=dropout) for _ in range(depth)
+            Block(width, heads, kv_heads=kv_heads, activation=activation, dropout=dropout, is_causal=is_causal)
+            for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width, bias=False)
         self._initialise()

@@ -3,6 +3,10 @@
 import json
 
 import pytest
+import tokenizers
+import tokenizers.models
+import tokenizers.pre_tokenizers
+import tokenizers.trainers
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,18 +56,17 @@ def test_learning_is_a_function_of_the_text() -> None:
 
 
 def test_the_tokens_are_those_of_the_tokenizers_library() -> None:
-    library = pytest.importorskip("tokenizers")
     text = GENESIS[:60_000] + "床前明月光,疑是地上霜。举头望明月,低头思故乡。\n" * 5
     own = BytePairTokenizer.of_text(text, 600)
-    other = library.Tokenizer(library.models.BPE())
-    parts = library.pre_tokenizers
+    other = tokenizers.Tokenizer(tokenizers.models.BPE())
+    parts = tokenizers.pre_tokenizers
     other.pre_tokenizer = parts.Sequence(
         [
-            parts.Split(library.Regex(PIECE.pattern), "isolated"),
+            parts.Split(tokenizers.Regex(PIECE.pattern), "isolated"),
             parts.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    trainer = library.trainers.BpeTrainer(
+    trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=600, initial_alphabet=parts.ByteLevel.alphabet(), show_progress=False
     )
     other.train_from_iterator([text], trainer)

@@ -6,11 +6,10 @@ import hashlib
 import pytest
 import torch
 
-from genai_cli.data import moses
+from genai_cli.data import moses, qm9
 from genai_cli.data.base import DataError
-from genai_cli.data.molecules import longest
 from genai_cli.data.moses import Moses
-from genai_cli.data.qm9 import LENGTH, Qm9
+from genai_cli.data.qm9 import Qm9
 from genai_cli.data.smiles import Smiles
 
 SPLITS = ("train", "validation", "test")
@@ -21,13 +20,29 @@ def molecules_of(dataset, split: str) -> list[str]:
     return [dataset.tokenizer.decode(row) for row in windows.fetch(torch.arange(len(windows)))["tokens"]]
 
 
-def test_qm9_is_whole_and_its_splits_share_nothing() -> None:
-    data = Qm9()
-    assert longest(data._molecules) + 1 == LENGTH
-    splits = {name: data.load(name) for name in SPLITS}
-    assert sum(map(len, splits.values())) == 133_885
-    few = [set(molecules_of(data, name)) for name in ("validation", "test")]
-    assert not few[0] & few[1] and all("" not in part for part in few)
+@pytest.fixture
+def qm9_root(tmp_path, monkeypatch):
+    molecules = [f"{a}{'C' * i}{b}" for i in range(1, 9) for a in ("C", "N", "O", "C#C") for b in ("", "O", "N", "C=O")]
+    content = "\n".join(["smiles", *molecules]).encode() + b"\n"
+    (tmp_path / "qm9").mkdir()
+    (tmp_path / "qm9" / "qm9.csv.gz").write_bytes(gzip.compress(content))
+    monkeypatch.setattr(qm9, "SHA256", hashlib.sha256(content).hexdigest())
+    return str(tmp_path)
+
+
+def test_qm9_is_whole_and_its_splits_share_nothing(qm9_root) -> None:
+    data = Qm9(root=qm9_root)
+    parts = [set(molecules_of(data, name)) for name in SPLITS]
+    assert len(parts[0] | parts[1] | parts[2]) == sum(map(len, parts)) == 128
+    assert all("" not in part for part in parts)
+
+
+def test_qm9_that_is_not_there_or_another_is_refused(qm9_root, tmp_path) -> None:
+    with pytest.raises(DataError, match=r"qm9/qm9.csv .*dataset.download=true"):
+        Qm9(root=str(tmp_path / "none")).load("train")
+    (tmp_path / "qm9" / "qm9.csv.gz").write_bytes(gzip.compress(b"smiles\nC\n"))
+    with pytest.raises(DataError, match="is not the original file"):
+        Qm9(root=qm9_root).load("test")
 
 
 def test_targets_end_with_the_end_of_the_molecule(tmp_path) -> None:

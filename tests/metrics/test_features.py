@@ -6,10 +6,12 @@ import torch
 from genai_cli.metrics import features
 from genai_cli.metrics.features import (
     NUM_FEATURES,
+    Extractor,
     FeatureNetwork,
     accuracy,
     cached_classifier,
     random_extractor,
+    stacked,
     train_classifier,
 )
 from tests.metrics.blobs import NUM_CLASSES, SIDE, blobs
@@ -56,6 +58,17 @@ def test_cache_keeps_the_classifier_with_its_accuracy_and_hash(network, tmp_path
     cached_classifier({"train": "other", "test": "b"}, SHAPE, NUM_CLASSES, train)
     assert len(calls) == 2
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_stacked_images_are_told_channel_by_channel(network):
+    images, labels = blobs(90, seed=4)
+    order = torch.randperm(90, generator=torch.Generator().manual_seed(0))
+    stack = torch.cat([images, images[order]], 1)  # (N, 2, H, W)
+    extractor = stacked(Extractor("classifier", network, 0.9), 2)
+    one = Extractor("classifier", network, 0.9).classify(images)
+    assert torch.equal(extractor.classify(stack), one * NUM_CLASSES + one[order])
+    assert extractor.features(stack).shape == (90, 2 * NUM_FEATURES) and extractor.accuracy == 0.9
+    assert (one == labels).double().mean() > 0.9
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])

@@ -27,7 +27,7 @@ def images() -> Images:
     (train, train_labels), (real, real_labels), (control, control_labels), (fake, asked) = (
         blobs(COUNT, seed=seed) for seed in (10, 11, 12, 13)
     )
-    return Images(fake, real, control, train, asked, real_labels, control_labels, train_labels)
+    return Images(fake, real, control, train, asked, real_labels, control_labels, train_labels, NUM_CLASSES)
 
 
 def measured(images: Images, extractor: Extractor, groups: tuple[str, ...] = GROUPS) -> dict[str, Metric]:

@@ -7,7 +7,14 @@ import torch
 
 from genai_cli.data.base import Batch, Spec, TensorSplit
 from genai_cli.engine.figures import held_out_figures
-from genai_cli.metrics.likelihood import Meaning, bits_per_dim, bound_contradictions, nats_to_bits, read_meaning
+from genai_cli.metrics.likelihood import (
+    Meaning,
+    bits_per_dim,
+    bound_contradictions,
+    loose_bounds,
+    nats_to_bits,
+    read_meaning,
+)
 from genai_cli.models.vae import VAE
 from genai_cli.nn.random import SampleRandom
 
@@ -64,6 +71,8 @@ def test_words_of_a_figure_are_taken_apart():
     flow = read_meaning("nll", "nats, upper bound on -log P(x), density of dequantised data")
     assert flow.bound == "upper bound" and flow.is_dequantised_density
     assert read_meaning("kl", None).better == "none"
+    assert read_meaning("bound", None, is_tokens=True).unit == "nats per token"
+    assert read_meaning("negative_iw_bound_5000", None).bound == "upper bound"
     unknown = read_meaning("wobble", None)
     assert unknown.bound is None and unknown.better == "none" and not unknown.is_likelihood
 
@@ -74,3 +83,11 @@ def test_a_bound_below_the_exact_value_is_a_contradiction():
     (found,) = bound_contradictions({"nll": 90.0, "negative_elbo": 85.0}, meanings, tolerance)
     assert found.startswith("negative_elbo: an upper bound of 85 below the exact nll of 90")
     assert not bound_contradictions({"nll": 90.0, "negative_elbo": 95.0}, meanings, tolerance)
+
+
+def test_a_bound_that_a_better_one_shows_to_be_loose_is_flagged():
+    keys = ("negative_elbo", "negative_iw_bound_50", "reconstruction", "kl")
+    meanings = {key: read_meaning(key, None) for key in keys}
+    found = loose_bounds(dict(zip(keys, (104.0, 99.0, 80.0, 24.0), strict=True)), meanings)
+    assert found == {"negative_elbo": "the bound is loose: negative_iw_bound_50 is 5 nats lower; quote that one"}
+    assert not loose_bounds(dict(zip(keys, (99.5, 99.0, 80.0, 24.0), strict=True)), meanings)

@@ -8,7 +8,6 @@ from genai_cli.metrics.molecules import internal_diversity, molecule_figures
 
 
 def test_figures_are_those_of_the_definitions() -> None:
-    pytest.importorskip("rdkit")
     samples = ["CCO", "OCC", "c1ccccc1", "C1CC", "", "CCN"]  # ethanol twice, two that are none
     figures = molecule_figures(samples, known={"CCO"})
     assert figures["judge"] == "rdkit" and figures["count"] == 6
@@ -19,7 +18,6 @@ def test_figures_are_those_of_the_definitions() -> None:
 
 
 def test_copies_have_no_diversity() -> None:
-    pytest.importorskip("rdkit")
     assert internal_diversity(["CCO"] * 5) == pytest.approx(0)
 
 

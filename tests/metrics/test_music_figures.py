@@ -40,6 +40,13 @@ def test_chorales_by_rule_break_none() -> None:
     assert figures == {"in_range": 1, "crossing": 0, "parallels": 0, "triads": 1, "cadence": 1}
 
 
+def test_a_piece_without_an_end_has_no_cadence_to_judge() -> None:
+    wrong = CADENCE.flip(0)
+    assert chorale_figures([CADENCE, wrong], RANGES)["cadence"] == 0.5
+    assert chorale_figures([CADENCE, wrong], RANGES, is_whole=[True, False])["cadence"] == 1
+    assert "cadence" not in chorale_figures([CADENCE, wrong], RANGES, is_whole=[False, False])
+
+
 def test_frames_of_notes() -> None:
     assert frames_of([(0, 2, 60, 0), (1, 1, 50, 1)], 2).tolist() == [[60, -1], [60, 50]]
     assert chorale_figures([], RANGES) == {}

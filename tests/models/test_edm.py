@@ -101,6 +101,8 @@ def test_likelihood_of_a_perfect_network_is_the_entropy_of_the_data():
 
 def test_sigma_data_follows_the_range_of_the_data():
     assert EDM(IMAGE).sigma_data == 0.5 and EDM(POINT).sigma_data == 1.0
+    assert EDM(IMAGE).noise_mean == pytest.approx(-1.2, abs=0.01)  # the paper's
+    assert EDM(POINT).noise_mean == -0.5 and EDM(POINT, noise_mean=0.3).noise_mean == 0.3
 
 
 def trained_a_little() -> EDM:

@@ -125,6 +125,16 @@ def test_temperature_scales_the_latent(preset):
     torch.testing.assert_close(cold, cold[:1].expand(5, -1))
 
 
+@each_preset
+def test_under_bfloat16_only_the_networks_lose_digits(preset):
+    model = flow(preset, IMAGES)
+    y = torch.randn(4, 1, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        latent, log_det = model.flow(y)
+        assert latent.dtype == log_det.dtype == torch.float32
+        torch.testing.assert_close(model.flow.inverse(latent), y, atol=1e-4, rtol=1e-4)
+
+
 def test_activation_norm_is_set_by_the_first_batch_alone():
     model = Flow(POINTS, depth=1, mixing="alternating").train()
     norm = model.flow.chains[0].layers[0]

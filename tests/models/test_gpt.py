@@ -278,3 +278,24 @@ def test_an_untrained_model_writes_music_that_can_be_read() -> None:
         assert torch.equal(voices, torch.arange(len(body)) % 4)
         assert len(body) % 4 == 0
         tokenizer.decode(row)
+
+
+# -- presets ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("preset", "vocabulary", "context", "expected"),
+    [
+        ("gpt_nano", 65, 64, 0.086e6),
+        ("gpt", 65, 64, 0.796e6),
+        ("gpt_mini", 65, 256, 10.65e6),
+        ("gpt2", 50257, 1024, 124.3e6),
+    ],
+)
+def test_presets_have_the_size_that_they_say(preset: str, vocabulary: int, context: int, expected: float) -> None:
+    """Counted without memory for the weights."""
+    overrides = Overrides([f"model={preset}", "dataset=text"], is_sweep=False, config_dir=None)
+    config = configure("train", next(overrides.jobs()), overrides).config
+    with torch.device("meta"):
+        model = runs.build_model(config, Spec("text", (context,), vocabulary_size=vocabulary))
+    assert num_parameters(model) == pytest.approx(expected, rel=0.01)

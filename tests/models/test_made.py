@@ -31,8 +31,9 @@ def batch_of(x: torch.Tensor, spec: Spec, **labels: torch.Tensor) -> Batch:
 
 @EACH_DATA
 @EACH_ORDER
-def test_no_number_sees_itself_or_a_later_one(spec, order):
-    model = made(spec, order=order)
+@pytest.mark.parametrize("direct", [True, False])
+def test_no_number_sees_itself_or_a_later_one(spec, order, direct):
+    model = made(spec, order=order, direct=direct)
     num_dims = math.prod(spec.shape)
     seen = torch.zeros(3, num_dims, num_dims, dtype=torch.bool)
     for mask in range(3):
@@ -43,6 +44,7 @@ def test_no_number_sees_itself_or_a_later_one(spec, order):
         earlier = model.positions[mask] < model.positions[mask].unsqueeze(1)
         assert not (seen[mask] & ~earlier).any()
         assert seen[mask].sum() >= num_dims - 1  # the masks are not empty
+        assert not direct or torch.equal(seen[mask], earlier)
     if order == "random":
         assert len({tuple(row.tolist()) for row in model.positions}) == 3
 
@@ -68,8 +70,9 @@ def test_density_of_points_integrates_to_one():
 @EACH_DATA
 @EACH_ORDER
 @pytest.mark.parametrize("residual", [True, False])
-def test_one_pass_draws_what_a_pass_a_number_draws(spec, order, residual):
-    model = made(spec, order=order, residual=residual, scale=0.3)
+@pytest.mark.parametrize("direct", [True, False])
+def test_one_pass_draws_what_a_pass_a_number_draws(spec, order, residual, direct):
+    model = made(spec, order=order, residual=residual, direct=direct, scale=0.3)
     num_dims = math.prod(spec.shape)
     random = SampleRandom(5, range(40))
     mask, noise = random.integers(3), random.uniform(num_dims, 2)
@@ -96,6 +99,7 @@ def test_a_fair_coin_scores_784_ln_2():
     model = MADE(Spec("image", (1, 28, 28), value_range=(-1.0, 1.0), levels=2), width=8)
     torch.nn.init.zeros_(model.out.weight)
     torch.nn.init.zeros_(model.out.bias)
+    torch.nn.init.zeros_(model.direct.weight)
     batch = batch_of(torch.randn(3, 1, 28, 28).sign(), BINARY)
     torch.testing.assert_close(model.evaluate(batch)["nll"], torch.full((3,), 784 * math.log(2)))
 

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+import scipy.optimize
 import torch
 
 from genai_cli.nn.assignment import linear_assignment
@@ -20,10 +21,9 @@ def test_no_permutation_is_cheaper(n, seed):
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_it_is_as_cheap_as_that_of_scipy(whole):
-    optimize = pytest.importorskip("scipy.optimize")
     cost = torch.rand(90, 90, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     cost = (10 * cost).floor() if whole else cost  # whole numbers: many ties
-    rows, columns = optimize.linear_sum_assignment(cost.numpy())
+    rows, columns = scipy.optimize.linear_sum_assignment(cost.numpy())
     found = cost[range(90), linear_assignment(cost)].sum().item()
     assert found == pytest.approx(cost.numpy()[rows, columns].sum(), abs=1e-9)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genai_cli.nn.latents import CodeMemory, fit_mixture
+from genai_cli.nn.latents import CodeMemory, fit_flow, fit_mixture
 from genai_cli.nn.random import BatchRandom, SampleRandom
 
 CENTRES = torch.tensor([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]])
@@ -62,7 +62,7 @@ def test_the_last_codes_are_remembered_and_only_in_training():
     assert memory.count == 12
 
 
-@pytest.mark.parametrize("latent", ["gaussian", "gmm"])
+@pytest.mark.parametrize("latent", ["gaussian", "gmm", "flow"])
 def test_a_fit_follows_the_codes_and_forgets_none_of_its_randomness(latent):
     memory = CodeMemory(2, capacity=100)
     nothing = memory.draw(SampleRandom(0, range(4)), latent)
@@ -82,3 +82,20 @@ def test_codes_that_are_all_the_same_are_drawn_as_they_are():
     memory = CodeMemory(2, capacity=100)
     memory.update(torch.ones(50, 2))
     torch.testing.assert_close(memory.draw(SampleRandom(0, range(3)), "gmm"), torch.ones(3, 2), atol=1e-4, rtol=0)
+
+
+def test_a_flow_knows_more_than_a_gaussian_and_its_density_is_one():
+    """Of a ring, which one Gaussian fills; against the integral of the density over the plane."""
+    generator = torch.Generator().manual_seed(0)
+    angle = 2 * torch.pi * torch.rand(2000, generator=generator)
+    radius = 3 + 0.3 * torch.randn(2000, generator=generator)
+    ring = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+    flow, gaussian = fit_flow(ring[:1500], steps=200), fit_mixture(ring[:1500], 1)
+    held_out = ring[1500:]
+    assert flow.log_prob(held_out).mean() > gaussian.log_prob(held_out.double()).mean() + 0.3
+    axis = torch.linspace(-8, 8, 161)
+    plane = torch.cartesian_prod(axis, axis)
+    assert flow.log_prob(plane).exp().sum().item() * 0.1**2 == pytest.approx(1, abs=0.02)
+    assert torch.equal(
+        flow.draw(SampleRandom(0, range(4))), fit_flow(ring[:1500], steps=200).draw(SampleRandom(0, range(4)))
+    )

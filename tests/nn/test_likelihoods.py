@@ -113,3 +113,12 @@ def test_data_without_a_range_are_gaussian():
 def test_what_would_not_be_read_is_refused(name, spec, options, words):
     with pytest.raises(ValueError, match=words):
         build_likelihood(name, spec, **options)
+
+
+def test_bits_are_of_whole_levels_alone():
+    """A uniform choice among 4 levels costs 2 bits for each number."""
+    nll = torch.tensor([12 * math.log(4)])
+    levels = build_likelihood("categorical", COLOURS, levels=4)
+    torch.testing.assert_close(levels.nll(torch.zeros(1, levels.num_outputs), torch.ones(1, 12)), nll)
+    torch.testing.assert_close(levels.in_bits(nll, COLOURS), {"bits_per_dim": torch.tensor([2.0])})
+    assert build_likelihood("gaussian", COLOURS).in_bits(nll, COLOURS) == {}

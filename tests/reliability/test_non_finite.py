@@ -35,7 +35,8 @@ def test_stop_is_exit_4_with_the_last_checkpoint_standing(
     ended = genai.run("train", *model, STEPS, f"run.dir={run}", fault=f"{place}:{kind}:5")
     assert ended.code == 4
     quantity, group = place.split(".")
-    assert f"the {quantity} of {group} is not finite at step 5. The checkpoint of step 4 stands" in ended.err
+    assert f"the {quantity} of {group} is not finite at step 5" in ended.err
+    assert "The checkpoint of step 4 stands" in ended.err
     assert "Traceback" not in ended.err
     assert newest_is_finite(run)
 
@@ -45,7 +46,7 @@ def test_skip_gives_up_one_update_and_goes_on(genai: Genai, folder: Path, model:
     run = folder / "run"
     ended = genai.run("train", *model, STEPS, "train.nonfinite=skip", f"run.dir={run}", fault=f"{place}:nan:5")
     assert ended.code == 0, ended.err
-    assert log_lines(run)[-2].get("skipped_updates") == 1 or log_lines(run)[-1].get("skipped_updates") == 1
+    assert [line["skipped_updates"] for line in log_lines(run) if "skipped_updates" in line] == [1]
     assert newest_is_finite(run)
 
 
@@ -67,7 +68,8 @@ def test_rollback_goes_back_and_passes_the_step_over(
     run = folder / "run"
     ended = genai.run("train", *model, STEPS, "train.nonfinite=rollback", f"run.dir={run}", fault=f"{place}:nan:6")
     assert ended.code == 0, ended.err
-    assert "at step 6: back to step 4; that step will be passed over" in ended.out
+    assert "is not finite at step 6" in ended.out
+    assert "back to step 4; that step will be passed over" in ended.out
     newest = load_newest(run / "checkpoints")
     assert newest is not None and newest.state["avoided"] == [5]
     assert newest_is_finite(run)

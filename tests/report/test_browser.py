@@ -10,7 +10,7 @@ import pytest
 from genai_cli import cli
 from genai_cli.errors import ExitCode
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "chromium")
 # Run inside the page, which itself allows no script: what is asked is written into its title.
 PROBE = """
 <script>addEventListener("load", () => {
@@ -28,8 +28,7 @@ RUN = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome")
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [500, 1200])
 def test_it_opens_in_a_browser(tmp_path: Path, width: int) -> None:
     folder = tmp_path / "run"
@@ -38,7 +37,7 @@ def test_it_opens_in_a_browser(tmp_path: Path, width: int) -> None:
     page = (folder / "report.html").read_text(encoding="utf-8")
     probed = tmp_path / "probed.html"
     probed.write_text(re.sub("<meta http-equiv[^>]*>", "", page).replace("</head>", PROBE), encoding="utf-8")
-    words = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     words += [f"--window-size={width},900", "--enable-logging=stderr", "--v=0"]
     opened = subprocess.run(
         [*words, "--dump-dom", (folder / "report.html").as_uri()], capture_output=True, text=True, timeout=120

@@ -1,0 +1,140 @@
+"""BigGAN (Brock et al. 2019, arXiv:1809.11096), at the size of small images. `genai train model=biggan dataset=mnist`
+
+Residual networks with self-attention and spectral normalisation in both players, a class embedding that is shared by
+all blocks, projection, the hinge loss, orthogonal regularisation, and truncation of z when sampling. As in its
+BigGAN-deep, every block sees all of z beside the class, and so does the first layer.
+"""
+
+import math
+from collections.abc import Iterable
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models.base import GenerativeModel, Metrics, Step
+from genai_cli.nn.convnets import split_side
+from genai_cli.nn.game import Game
+from genai_cli.nn.labels import sample_labels
+from genai_cli.nn.random import RowRandom
+from genai_cli.nn.ranges import tanh_to_range
+from genai_cli.nn.regularizers import spectrally_normalise
+from genai_cli.nn.resnet_gan import Discriminator, Generator
+from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class BigGAN(GenerativeModel):
+    """Class-conditional residual GAN, for square images whose side is 4 or 7 times a power of two.
+
+    `width` is the number of channels at the full side, doubled with every halving. Sample i is of class i mod K, or all
+    are of one `label`; `truncation` keeps every coordinate of z within so many deviations, for quality over variety.
+    """
+
+    modalities = ("image",)
+    tiny = {"latent_dim": 4, "width": 2, "class_dim": 4}
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        latent_dim: PositiveInt = 64,
+        class_dim: PositiveInt = 32,
+        width: PositiveInt = 16,
+        loss: Literal["nonsaturating", "minimax", "lsgan", "hinge", "relativistic", "wgan"] = "hinge",
+        critic_steps: PositiveInt = 1,
+        augment: Literal["none", "diffaug", "ada"] = "none",
+        orthogonal_weight: NonNegativeFloat = 1e-4,
+    ):
+        super().__init__(spec)
+        if not spec.classes:
+            raise ValueError("model=biggan needs data with classes, and these have none: use model=r3gan or dcgan")
+        self.latent_dim, self.num_classes, self.orthogonal_weight = latent_dim, len(spec.classes), orthogonal_weight
+        # No layer of the discriminator mixes rows: one pass over data and fakes is the same as two.
+        self.game = Game(
+            spec, loss=loss, regularizer="spectral", critic_steps=critic_steps, augment=augment, joins_passes=True
+        )
+        self.batches_per_step = critic_steps
+        base, num_stages = split_side(spec.shape)
+        channels = [width * 2**stage for stage in range(num_stages + 1)]  # from fine to coarse
+        self.classes = nn.Embedding(self.num_classes, class_dim)
+        self.generator = Generator(spec.shape[0], class_dim + latent_dim, base, channels[::-1])
+        self.discriminator = Discriminator(spec.shape[0], channels[1:], self.num_classes)
+        self.apply(orthogonal)
+        nn.init.normal_(self.classes.weight)  # each of its numbers as loud as one of z
+        self.to(memory_format=torch.channels_last)
+        spectrally_normalise(self.generator)
+        spectrally_normalise(self.discriminator)
+
+    def train_step(self, step: Step) -> None:
+        self.game.play(step, self.discriminator_loss, self.generator_loss)
+
+    def discriminator_loss(self, batch: Batch, *, regularize: bool = True) -> tuple[Tensor, Metrics]:
+        label = batch["label"]
+        with torch.no_grad():
+            fake = self.generate(batch.random.normal(self.latent_dim), label)
+        judge = partial(self.judge, label=label)
+        return self.game.discriminator_loss(judge, batch["image"], fake, batch.random, regularize=regularize)
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        label = batch["label"]
+        fake = self.generate(batch.random.normal(self.latent_dim), label)
+        loss, metrics = self.game.generator_loss(partial(self.judge, label=label), fake, batch["image"], batch.random)
+        if self.orthogonal_weight > 0:
+            metrics["overlap"] = overlap(self.generator)
+            loss = loss + self.orthogonal_weight * metrics["overlap"]
+        return loss, metrics
+
+    def judge(self, images: Tensor, label: Tensor) -> Tensor:
+        """Logits (B, 1); or (2 B, 1) of data and fakes of the same classes, `label` (B,), in one pass."""
+        return self.discriminator(images, label.repeat(len(images) // len(label)))
+
+    def generate(self, latent: Tensor, label: Tensor) -> Tensor:
+        """(B, latent_dim) and (B,) to (B, C, H, W)."""
+        condition = torch.cat([self.classes(label), latent], dim=1)
+        return tanh_to_range(self.generator(condition), self.spec.value_range)
+
+    def sample(
+        self, random: RowRandom, *, label: NonNegativeInt | None = None, truncation: PositiveFloat | None = None
+    ) -> Tensor:
+        labels = sample_labels(random, self.num_classes, label)
+        if truncation is None:
+            latent = random.normal(self.latent_dim)
+        else:
+            latent = truncated_normal(random.uniform(self.latent_dim), truncation)
+        return self.generate(latent, labels)
+
+    def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
+        return {"discriminator": self.discriminator.parameters(), "generator": self.ema_parameters()}
+
+    def ema_parameters(self) -> Iterable[Parameter]:
+        return [*self.classes.parameters(), *self.generator.parameters()]
+
+
+def truncated_normal(uniform: Tensor, limit: float) -> Tensor:
+    """Uniform numbers in [0, 1) to normal ones given that they lie within `limit` of 0, by the inverse distribution."""
+    inside = math.erf(limit / math.sqrt(2))  # the probability of that
+    latent = math.sqrt(2) * torch.erfinv((2 * uniform.double() - 1) * inside)
+    return latent.clamp(-limit, limit).to(uniform.dtype)
+
+
+def overlap(network: nn.Module) -> Tensor:
+    """sum ||W W^T o (1 - I)||^2 over all layers (Eq. 3): how far filters are from orthogonal."""
+    total = torch.zeros((), device=next(network.parameters()).device)
+    for name, weight in network.named_parameters():
+        if name.endswith("weight.original"):
+            filters = weight.flatten(1)  # (out, in x height x width)
+            # ||W W^T|| = ||W^T W||, of which the smaller is quickly made; the diagonal is of squared lengths.
+            small = filters.t() @ filters if filters.shape[1] < filters.shape[0] else filters @ filters.t()
+            total = total + small.square().sum() - filters.square().sum(1).square().sum()
+    return total
+
+
+def orthogonal(module: nn.Module) -> None:
+    """Every weight begins orthogonal (Section 3)."""
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
+        nn.init.orthogonal_(module.weight)
+        if getattr(module, "bias", None) is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,151 @@
+"""StyleGAN2 (Karras et al. 2020, arXiv:1912.04958) in the small. `genai train model=stylegan2 dataset=mnist`
+
+z is mapped to w, which modulates every convolution; two latents are mixed within an image; noise gives the details.
+R1 and the regularisation of path lengths come at intervals, and samples may be truncated towards the mean of w. Fakes
+are unbounded in training; samples are clamped to the range of the data.
+"""
+
+import math
+from collections.abc import Iterable
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models.base import GenerativeModel, Metrics, Step
+from genai_cli.nn.convnets import split_side
+from genai_cli.nn.game import Game
+from genai_cli.nn.random import RowRandom
+from genai_cli.nn.ranges import clamp_to_range
+from genai_cli.nn.ranks import has_many_ranks, sum_over_ranks
+from genai_cli.nn.stylegan import Discriminator, Mapping, Synthesis
+from genai_cli.rules import FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
+
+
+class StyleGAN2(GenerativeModel):
+    """Mapping, synthesis and a residual discriminator, for square images of side 4 or 7 times a power of two.
+
+    `width` is the number of channels at the full side, doubled with every halving up to four times as many. `decode`
+    makes images without noise.
+    """
+
+    modalities = ("image",)
+    tiny = {"latent_dim": 4, "width": 2, "mapping_depth": 2}
+
+    mean_w: Tensor  # (latent_dim,): of the raw weights of late
+    mean_path: Tensor  # (): the length that paths are held at
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        latent_dim: PositiveInt = 64,
+        mapping_depth: PositiveInt = 4,
+        width: PositiveInt = 16,
+        mixing: Probability = 0.9,
+        path_weight: NonNegativeFloat = 2.0,
+        path_every: PositiveInt = 8,
+        loss: Literal["nonsaturating", "minimax", "lsgan", "wgan", "hinge", "relativistic"] = "nonsaturating",
+        regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "lecam", "consistency"] = "r1",
+        regularizer_weight: PositiveFloat | None = None,
+        regularizer_every: PositiveInt = 16,
+        augment: Literal["none", "diffaug", "ada"] = "none",
+    ):
+        super().__init__(spec)
+        self.latent_dim, self.mixing = latent_dim, mixing
+        self.path_weight, self.path_every = path_weight, path_every
+        self.game = Game(
+            spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
+            regularizer_every=regularizer_every, augment=augment,
+        )  # fmt: skip
+        base, num_stages = split_side(spec.shape)
+        channels = [width * min(4, 2**stage) for stage in range(num_stages + 1)]  # from fine to coarse
+        self.mapping = Mapping(latent_dim, mapping_depth)
+        self.synthesis = Synthesis(spec.shape[0], latent_dim, base, channels[::-1])
+        self.discriminator = Discriminator(spec.shape[0], base, channels)
+        self.register_buffer("mean_w", torch.zeros(latent_dim))
+        self.register_buffer("mean_path", torch.zeros(()))
+
+    def train_step(self, step: Step) -> None:
+        is_due = step.number % self.path_every == 0
+        self.game.play(step, self.discriminator_loss, partial(self.generator_loss, regularize=is_due))
+
+    def discriminator_loss(self, batch: Batch, *, regularize: bool = True) -> tuple[Tensor, Metrics]:
+        with torch.no_grad():
+            fake = self.synthesis(self.draw_styles(batch.random), batch.random)
+        real = batch["image"]
+        return self.game.discriminator_loss(self.discriminator, real, fake, batch.random, regularize=regularize)
+
+    def generator_loss(self, batch: Batch, *, regularize: bool = True) -> tuple[Tensor, Metrics]:
+        styles = self.draw_styles(batch.random)
+        fake = self.synthesis(styles, batch.random)
+        loss, metrics = self.game.generator_loss(self.discriminator, fake, batch["image"], batch.random)
+        if regularize and self.path_weight > 0:
+            penalty, length = self.path_penalty(fake, styles, batch.random)
+            metrics |= {"path_penalty": penalty, "path_length": length}
+            # Weighted by its interval (Appendix B), as the discriminator's regulariser is.
+            loss = loss + self.path_weight * self.path_every * penalty
+        return loss, metrics
+
+    def draw_styles(self, random: RowRandom) -> Tensor:
+        """w for every layer, (B, L, latent_dim): of one z, or of two that change over at a random layer."""
+        w = self.mapping(random.normal(self.latent_dim))
+        if self.training:
+            self._follow_mean(self.mean_w, w.detach().mean(0), decay=0.995)
+        others = self.mapping(random.normal(self.latent_dim))
+        num_layers = self.synthesis.num_layers
+        is_mixed = random.uniform(1) < self.mixing
+        crossover = 1 + random.integers(num_layers - 1, 1)  # (B, 1): the first layer of the second z
+        is_second = is_mixed & (torch.arange(num_layers, device=w.device) >= crossover)  # (B, L)
+        return torch.where(is_second[..., None], others[:, None], w[:, None])
+
+    def path_penalty(self, fake: Tensor, styles: Tensor, random: RowRandom) -> tuple[Tensor, Tensor]:
+        """E (||J_w^T y||_2 - a)^2 for images y of noise, and the mean length a (Eq. 4).
+
+        A step in w should change the image by the same amount everywhere. a follows the mean length.
+        """
+        # Noise of unit length on average, so that lengths do not depend on the number of pixels.
+        noise = random.normal(*fake.shape[1:]) / math.sqrt(math.prod(fake.shape[2:]))
+        (gradient,) = torch.autograd.grad((fake * noise).sum(), styles, create_graph=True)
+        lengths = (gradient.square().sum(2).mean(1) + 1e-12).sqrt()  # (B,)
+        if self.training:
+            # The first length is taken as it is. From zero, as in the paper, a short run would end before the average
+            # is right, its paths drawn to nothing, and with them the differences between images.
+            is_first = bool(self.mean_path == 0)
+            self._follow_mean(self.mean_path, lengths.detach().mean(), decay=0.0 if is_first else 0.99)
+        return (lengths - self.mean_path).square().mean(), lengths.mean()
+
+    def generate(self, styles: Tensor, random: RowRandom | None) -> Tensor:
+        """(B, L, latent_dim) to (B, C, H, W), clamped, with noise if there is `random`."""
+        return clamp_to_range(self.synthesis(styles, random), self.spec.value_range)
+
+    def sample(self, random: RowRandom, *, truncation: FiniteFloat = 1.0) -> Tensor:
+        """Of one z each. `truncation` below 1 draws w towards its mean: better images, and fewer kinds (Appendix)."""
+        w = self.mapping(self.draw_latent(random))
+        w = self.mean_w + truncation * (w - self.mean_w)
+        return self.generate(self._to_every_layer(w), random)
+
+    def draw_latent(self, random: RowRandom) -> Tensor:
+        return random.normal(self.latent_dim)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.generate(self._to_every_layer(self.mapping(latent)), None)
+
+    def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
+        return {"discriminator": self.discriminator.parameters(), "generator": self.ema_parameters()}
+
+    def ema_parameters(self) -> Iterable[Parameter]:
+        return [*self.mapping.parameters(), *self.synthesis.parameters()]
+
+    def _to_every_layer(self, w: Tensor) -> Tensor:
+        return w[:, None].expand(-1, self.synthesis.num_layers, -1)
+
+    @torch.no_grad()
+    def _follow_mean(self, average: Tensor, mean: Tensor, *, decay: float) -> None:
+        """Move a buffer towards the mean of this batch over all ranks."""
+        if has_many_ranks():
+            mean = sum_over_ranks(mean) / sum_over_ranks(torch.ones_like(mean))
+        average.lerp_(mean, 1 - decay)

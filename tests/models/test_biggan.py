@@ -1,0 +1,111 @@
+"""Facts about the parts of BigGAN."""
+
+import pytest
+import torch
+from scipy.stats import truncnorm
+from torch import nn
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.models.biggan import BigGAN, overlap, truncated_normal
+from genai_cli.nn.random import BatchRandom, SampleRandom
+from genai_cli.nn.regularizers import spectrally_normalise
+from genai_cli.nn.resnet_gan import SelfAttention, UpBlock
+
+SPEC = Spec("image", (1, 28, 28), value_range=(-1.0, 1.0), classes=("a", "b", "c"))
+
+
+def build(**options) -> BigGAN:
+    torch.manual_seed(0)
+    return BigGAN(SPEC, **{"latent_dim": 4, "class_dim": 4, "width": 2, **options})
+
+
+@pytest.mark.parametrize("limit", [0.3, 1.0, 3.0])
+def test_truncated_numbers_have_the_truncated_distribution(limit):
+    uniform = torch.linspace(0.001, 0.999, 99)
+    expected = torch.from_numpy(truncnorm.ppf(uniform.double().numpy(), -limit, limit)).float()
+    torch.testing.assert_close(truncated_normal(uniform, limit), expected, atol=1e-5, rtol=1e-4)
+    assert truncated_normal(torch.tensor([0.0, 1 - 2**-24]), limit).abs().max() <= limit
+
+
+def test_truncation_is_an_option_of_sampling():
+    model = build().eval()
+    with torch.no_grad():
+        whole, narrow = (model.sample(SampleRandom(0, range(30)), label=0, truncation=t) for t in (None, 0.01))
+    assert narrow.std(0).mean() < 0.2 * whole.std(0).mean()
+
+
+def test_overlap_is_that_of_different_filters_alone():
+    layer = nn.Linear(3, 2, bias=False)
+    spectrally_normalise(layer)
+    with torch.no_grad():
+        layer.parametrizations.weight.original.copy_(torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.0, 5.0]]))
+    assert overlap(layer).item() == 0
+    with torch.no_grad():
+        layer.parametrizations.weight.original.copy_(torch.tensor([[3.0, 0.0, 0.0], [2.0, 0.0, 5.0]]))
+    assert overlap(layer).item() == 2 * 6**2  # w1 . w2, twice
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(3, 8), (8, 3)])
+def test_overlap_is_the_papers_norm(outputs, inputs):
+    torch.manual_seed(0)
+    layer = nn.Linear(inputs, outputs)
+    spectrally_normalise(layer)
+    filters = layer.parametrizations.weight.original
+    expected = (filters @ filters.t() * (1 - torch.eye(outputs))).square().sum()
+    torch.testing.assert_close(overlap(layer), expected)
+
+
+def test_orthogonal_regularisation_is_a_term_of_the_generator():
+    batch = Batch({"image": torch.rand(4, 1, 28, 28), "label": torch.tensor([0, 1, 2, 0])}, BatchRandom(0, stop=4))
+    losses = []
+    for weight in (0.0, 0.5):
+        model = build(orthogonal_weight=weight).eval()
+        batch.random.calls = 0
+        with torch.no_grad():
+            model.generator.project[0].parametrizations.weight.original[:2] = 1.0  # two filters that overlap
+        losses.append(model.generator_loss(batch))
+    (plain, _), (regularised, metrics) = losses
+    assert metrics["overlap"] > 1
+    torch.testing.assert_close(regularised, plain + 0.5 * metrics["overlap"])
+
+
+def test_attention_begins_as_nothing_and_reaches_every_place():
+    torch.manual_seed(0)
+    layer, x = SelfAttention(8), torch.randn(1, 8, 4, 4, requires_grad=True)
+    assert torch.equal(layer(x), x)
+    with torch.no_grad():
+        layer.gamma.fill_(1.0)
+    (gradient,) = torch.autograd.grad((layer(x) - x)[0, 0, 0, 0], x)
+    # The place of the largest key and value of each 2 x 2 window is looked at.
+    assert (gradient.abs().amax((0, 1)) > 0).unfold(0, 2, 2).unfold(1, 2, 2).any(-1).any(-1).all()
+
+
+def test_a_cheap_skip_is_the_papers_skip():
+    """A 1x1 convolution and an enlargement to nearest neighbours commute."""
+    block, x = UpBlock(4, 2, 3), torch.randn(2, 4, 5, 5)
+    enlarge = nn.Upsample(scale_factor=2, mode="nearest")
+    torch.testing.assert_close(block.skip(enlarge(x)), enlarge(block.skip(x)))
+
+
+def test_every_layer_of_both_players_has_a_bounded_slope():
+    model = build()
+    for network in (model.generator, model.discriminator):
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d | nn.Embedding)]
+        assert layers and all(hasattr(layer, "parametrizations") for layer in layers)
+
+
+def test_classes_are_needed_and_obeyed():
+    with pytest.raises(ValueError, match="needs data with classes"):
+        BigGAN(Spec("image", (1, 28, 28), value_range=(-1.0, 1.0)))
+    model = build().eval()
+    latent = torch.randn(1, 4).expand(3, -1)
+    images = model.generate(latent, torch.arange(3))
+    assert (images[0] - images[1]).abs().max() > 1e-6
+
+
+def test_one_pass_over_data_and_fakes_is_the_same_as_two():
+    model = build().eval()
+    real, fake, label = torch.randn(3, 1, 28, 28), torch.randn(3, 1, 28, 28), torch.tensor([2, 0, 1])
+    both = model.judge(torch.cat([real, fake]), label)
+    expected = torch.cat([model.discriminator(real, label), model.discriminator(fake, label)])
+    torch.testing.assert_close(both, expected)

@@ -1,0 +1,68 @@
+"""Facts about `genai encode`: codes are the encoder's, in the order of the data; a folder's images keep their names."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from genai_cli.cli import run
+from genai_cli.commands.encode import encode, read_images
+from genai_cli.data.base import Spec, TensorSplit
+from genai_cli.models.ae import AutoEncoder
+from genai_cli.models.vqvae import VQVAE
+
+IMAGES = Spec("image", (1, 8, 8), value_range=(-1.0, 1.0))
+
+
+def split(count: int = 10) -> TensorSplit:
+    image = torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(7)).tanh()
+    return TensorSplit({"image": image, "label": torch.arange(count)}, lambda rows: rows)
+
+
+def test_codes_are_those_of_the_model_in_order():
+    torch.manual_seed(0)
+    model = AutoEncoder(IMAGES, latent_dim=3, width=8).eval()
+    tensors = encode(model, split(), IMAGES, batch_size=4)
+    torch.testing.assert_close(tensors["codes"], model.encode(split().tensors["image"]))
+    assert tensors["label"].tolist() == list(range(10))
+
+
+def test_a_quantiser_gives_whole_numbers():
+    torch.manual_seed(0)
+    model = VQVAE(IMAGES, width=8, num_codes=64, prior_width=8, prior_depth=1, prior_heads=2).eval()
+    codes = encode(model, split(), IMAGES, batch_size=4)["codes"]
+    assert codes.shape == (10, 4) and codes.dtype == torch.int64
+    assert torch.equal(codes, model.codes_of(split().tensors["image"]))
+
+
+def test_images_of_a_folder_come_at_the_size_of_the_run_with_their_names(tmp_path):
+    for name, shade in (("b.png", 255), ("a.png", 0)):
+        Image.new("RGB", (20, 12), (shade,) * 3).save(tmp_path / name)
+    found, names = read_images(tmp_path, IMAGES)
+    assert names == ["a.png", "b.png"]
+    image = found.fetch(torch.arange(2))["image"]
+    assert image.shape == (2, 1, 8, 8) and image[0].max() == -1 and image[1].min() == 1
+
+
+def test_the_command_writes_a_file_and_refuses_a_model_without_an_encoder(tmp_path, capsys):
+    small = ["train.steps=1", "train.sample_every=null", "device=cpu", "logger=none", "model.width=8"]
+    for model in ("ae", "gan"):
+        assert run(["train", f"model={model}", "dataset=toy2d", f"run.dir={tmp_path / model}", *small]) == 0
+    assert run(["encode", f"run={tmp_path / 'ae'}", "split=validation", "device=cpu"]) == 0
+    path = tmp_path / "ae" / "codes" / "validation.safetensors"
+    assert load_file(path)["codes"].shape[1] == 30
+    with safe_open(path, "pt") as opened:
+        about = opened.metadata()
+    assert about["data"] == "toy2d validation" and json.loads(about["names"]) == []
+    assert run(["encode", f"run={tmp_path / 'gan'}", "device=cpu"]) == 2
+    assert "model=gan has no encoder" in capsys.readouterr().err
+
+
+def test_a_folder_is_for_models_of_images(tmp_path):
+    from genai_cli.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="was not trained on square images"):
+        read_images(tmp_path, Spec("points", (2,)))
