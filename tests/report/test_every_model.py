@@ -17,7 +17,7 @@ DATA = {
 TINY = (
     "train.steps=4", "train.epochs=null", "train.batch_size=8", "train.log_every=2", "train.sample_every=2",
     "train.save_every=4", "train.num_samples=9", "train.evaluate_every=2", "train.evaluate_examples=8",
-    "optimizer.warmup_steps=0", "logger=none", "device=cpu",
+    "optimizer.warmup_steps=0", "train.accumulate=1", "logger=none", "device=cpu",
 )  # fmt: skip
 
 
