@@ -9,7 +9,7 @@ from genai_cli import expressions, registry
 from genai_cli.annotations import Misfit, conform, printable, read_annotation, show
 from genai_cli.config import Config, ConfigError, DoctorConfig, OptimizerConfig, TrainConfig
 from genai_cli.registry import DATASET, MODEL, Definition, Kind, Option
-from genai_cli.suggest import advice, nearest
+from genai_cli.suggest import MAX_LISTED, advice, nearest
 
 GROUPS = {group: kind for group, kind in get_type_hints(Config).items() if dataclasses.is_dataclass(kind)}
 OPTIMIZER_KEYS = {  # the keys that not every optimizer reads
@@ -134,13 +134,11 @@ class Check:
         takes, has = model.definition.modalities, dataset.definition.modalities
         if set(has) <= set(takes):
             return
-        data = [name for name in registry.names(DATASET, plugins) if _shares(DATASET, name, takes, plugins)]
-        learners = [name for name in registry.names(MODEL, plugins) if _shares(MODEL, name, has, plugins)]
         remedies = []
-        if data:
-            remedies.append(f"{model.typed_as} with dataset={' or '.join(data)}")
-        if learners:
-            remedies.append(f"{dataset.typed_as} with model={' or '.join(learners)}")
+        if data := _choices(DATASET, takes, plugins):
+            remedies.append(f"{model.typed_as} with dataset={data}")
+        if learners := _choices(MODEL, has, plugins):
+            remedies.append(f"{dataset.typed_as} with model={learners}")
         self.problem(
             f"{model.typed_as} learns {' or '.join(takes)}, but {dataset.typed_as} is {' and '.join(has)}; "
             f"try {', or '.join(remedies) or 'another pair'}"
@@ -226,8 +224,15 @@ def _annotation(option: Option, owner: str) -> Any:
         raise ConfigError(f"{option.name} of {owner}: {error}") from error
 
 
-def _shares(kind: Kind, name: str, modalities: tuple[str, ...], plugins: Iterable[str]) -> bool:
-    return bool(set(registry.define(kind, name, plugins).modalities) & set(modalities))
+def _choices(kind: Kind, modalities: tuple[str, ...], plugins: Iterable[str]) -> str:
+    """Presets of one of these modalities, to be typed: "ae or beta_vae or ..."; empty if there is none."""
+    fitting = []
+    for name, preset in registry.presets(kind.word).items():
+        definition = registry.define(kind, registry.named_by(preset, kind) or name, plugins)
+        if set(definition.modalities) & set(modalities):
+            fitting.append(name)
+    more = len(fitting) - MAX_LISTED
+    return " or ".join(fitting[:MAX_LISTED]) + (f" (and {more} more)" if more > 0 else "")
 
 
 def unknown_key(prefix: str, key: str, siblings: Iterable[str]) -> str:

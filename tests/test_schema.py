@@ -3,6 +3,7 @@
 import ast
 import copy
 import math
+import re
 from dataclasses import asdict
 
 import pytest
@@ -109,6 +110,8 @@ def test_harmless_conversions_are_made():
 def test_a_refused_pair_comes_with_pairs_that_are_not():
     (problem,) = problems(model__name="gpt")
     assert "model=gpt with dataset=" in problem and "shakespeare" in problem and "dataset=mnist with model=" in problem
+    for kind, offered in re.findall(r"(dataset|model)=(\w+(?: or \w+)+)", problem):
+        assert set(offered.split(" or ")) <= set(registry.presets(kind))
     assert not problems(model__name="gpt", dataset__name="shakespeare")
 
 
