@@ -189,6 +189,12 @@ def check_run_command(command: str, values: Mapping[str, Any]) -> ExamineConfig 
     return RUN_COMMANDS[command](**known)
 
 
+SET_BY_COMPARE = (
+    "model", "dataset", "device", "seed", "experiment", "train.steps", "train.epochs", "train.log_every", "run",
+    "run.dir", "run.root",
+)  # fmt: skip
+
+
 def check_compare(values: Mapping[str, Any]) -> CompareConfig:
     """The checked configuration of `genai compare`: runs, or models with a data set and a budget."""
     check = Check()
@@ -202,6 +208,10 @@ def check_compare(values: Mapping[str, Any]) -> CompareConfig:
         for key in ("dataset", "budget"):
             if values.get(key) is None:
                 check.problem(f"{key} is required with model=[...]: dataset=NAME budget=10min")
+    for option in known.get("options", ()):
+        key = option.partition("=")[0]
+        if key in SET_BY_COMPARE:
+            check.problem(f"options: genai compare itself sets {key} of the runs that it trains; leave it out")
     for key in ("runs", "model"):
         if len(set(known.get(key, ()))) < len(known.get(key, ())):
             check.problem(f"{key}={show(known[key])} names one of them twice")

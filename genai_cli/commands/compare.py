@@ -217,12 +217,15 @@ def _training_seconds(folder: Path) -> float | None:
 
 
 def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -> None:
-    metric = config.by or choose_metric(contestants)
+    is_measured = any(config.by in each.metrics for each in contestants)
+    metric = config.by if is_measured else choose_metric(contestants)
     title = " and ".join(config.model or [each.name for each in contestants])
     what = f"Each trained for {config.budget} on {config.dataset}, one after the other. " if config.model else ""
     lead = f"{what}{config.num_samples:,} samples each, {config.split} split, seed {config.seed}."
     differing = _differing_protocols(contestants, metric)
     notes = [f"{name} do not compare: {words}" for name, words in differing.items()]
+    if config.by is not None and not is_measured:
+        notes.append(f"by={config.by} was measured of none")
     write_file(out / "compare.html", comparison_page(title, " ".join([lead, *notes]), contestants, metric).encode())
     write_file(out / "compare.json", to_json([each.to_json() for each in contestants]))
     for label, chart in (charts(contestants, metric) if metric else {}).items():

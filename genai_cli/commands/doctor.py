@@ -113,7 +113,13 @@ def examine(folder: Path, config: Config, step: int | None, signs: Mapping[str, 
         measured = now.examine(step, signs)
         found = {name: finding for name, finding in found.items() if not _is_of_signs(name)}
         found |= {finding.name: finding for finding in measured}
-    return Examination(step, _past(folder), list(found.values()), dict(signs))
+    past = _past(folder)
+    return Examination(step, past, [_since_first(finding, past) for finding in found.values()], dict(signs))
+
+
+def _since_first(finding: Finding, past: list[Finding]) -> Finding:
+    """`finding`, begun when it was first made in training: the log that is looked at now does not reach so far back."""
+    return replace(finding, since=min([finding.since, *(each.since for each in past if each.name == finding.name)]))
 
 
 def _is_of_signs(name: str) -> bool:

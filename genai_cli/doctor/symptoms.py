@@ -197,12 +197,16 @@ def _discriminator_knows_by_heart(curves: Curves, facts: Facts) -> Symptom | Non
 
 
 def exploding_gradients(curves: Curves, facts: Facts) -> Symptom | None:
-    """One value is enough: it is the mean of a whole log period, in which a single burst is less than it was."""
+    """One value is enough: it is the mean of a whole log period, in which a single burst is less than it was.
+
+    It must be the largest by far: gradients that had vanished may come back.
+    """
     for group, norms in curves.ending("gradient_norm"):
         if len(norms) > max(facts.patience, 3):
             usual = max(median(value for _, value in norms), 1e-3)
             step, largest = max(norms[-facts.patience - 1 :], key=lambda point: point[1])
-            if largest > 100 * usual:
+            others = max(value for at, value in norms if at != step)
+            if largest > 100 * usual and largest > 2 * others:
                 return Symptom(step, f"the gradient norm of {group} is {largest:.3g}, it is otherwise {usual:.3g}")
     return None
 
@@ -217,14 +221,16 @@ def vanishing_gradients(curves: Curves, facts: Facts) -> Symptom | None:
 
 
 def high_learning_rate(curves: Curves, facts: Facts) -> Symptom | None:
-    """Weights that grow tenfold, or a loss that is worse than it began; the latter of models with one objective alone.
+    """Weights that soon grow tenfold, or a loss worse than it began; the latter of models with one objective alone.
 
+    Over a long run weights may grow as far and be well: only the first fifth, or the first few log lines, count.
     Players of a game may lose for good reasons. A training objective may change its weights as it goes (a KL term that
     warms up), the monitored figure may not: it is taken where training logs it.
     """
     for group, norms in curves.ending("weight_norm"):
-        (start, first), (_, newest) = norms[0], norms[-1]
-        if start == 0 and newest > 10 * first > 0:
+        (start, first), (step, newest) = norms[0], norms[-1]
+        is_early = len(norms) <= facts.patience + 1 or step <= facts.total_steps / 5
+        if start == 0 and is_early and newest > 10 * first > 0:
             return Symptom(0, f"the norm of the weights of {group} grew from {first:.3g} to {newest:.3g}")
     key = f"model/{facts.monitor}" if curves.of(f"model/{facts.monitor}") else "model/loss"
     curve = curves.of(key)

@@ -31,7 +31,9 @@ svg .grid { stroke: #e3e3e6 }
 .legend { display: flex; flex-wrap: wrap; gap: 0 1rem; font-size: .85rem; margin: .2rem 0 }
 table { border-collapse: collapse; font-size: .9rem }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #eee; vertical-align: top }
-td { overflow-wrap: anywhere; min-width: 4rem }
+td { min-width: 4rem }
+td:first-child { white-space: nowrap }
+td:last-child { overflow-wrap: anywhere }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem }
 pre { background: #f6f6f7; padding: .6rem; margin: 0 0 .5rem }
 """

@@ -75,6 +75,7 @@ def trainer_of(
     train: TensorSplit | None = None,
     held_out: TensorSplit | None = None,
     spec: Spec = SPEC,
+    world: World | None = None,
     defect: Callable[[GenerativeModel], None] = lambda model: None,
 ) -> Trainer:
     folder.mkdir(exist_ok=True)
@@ -82,7 +83,7 @@ def trainer_of(
     model = runs.build_model(config, spec)
     defect(model)
     train, held_out = train or digits(400), held_out or digits(200, split="validation")
-    return Trainer(model, train, held_out, config, folder=folder, world=World(), device=CPU)
+    return Trainer(model, train, held_out, config, folder=folder, world=world or World(), device=CPU)
 
 
 def treat(config: Config, folder: Path, **parts: Any) -> Outcome:

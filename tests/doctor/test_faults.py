@@ -114,7 +114,7 @@ HEALTHY = {
     "gan": (POINTS, {"width": 64, "latent_dim": 8}, {**PERIODS, "num_samples": 256, "batch_size": 64}),
     "dcgan": (SPEC, {"width": 8, "latent_dim": 8}, {**PERIODS, "optimizer": {"lr": 1e-3, "betas": (0.5, 0.999)}}),
     "vae": (SPEC, {"width": 64, "latent_dim": 8}, PERIODS | FAST),
-    "ae": (SPEC, {"width": 64, "latent_dim": 8}, PERIODS | FAST),
+    "ae": (SPEC, {"width": 64, "latent_dim": 8}, {**PERIODS, **FAST, "steps": 500}),
     "ddpm": (SPEC, {}, FEW),
     "gpt": (TEXT, {}, PERIODS | FAST),
 }
@@ -175,7 +175,7 @@ def test_too_many_rollbacks_stop(tmp_path: Path) -> None:
 
 
 def test_rollback_without_an_earlier_checkpoint_stops(tmp_path: Path) -> None:
-    config = config_of("gan", save_every=None, doctor={"mode_collapse": "rollback"})
+    config = config_of("gan", save_every=None, evaluate_every=None, doctor={"mode_collapse": "rollback"})
     with pytest.raises(Unhealthy, match="no checkpoint is from before it began"):
         treat(config, tmp_path, defect=make_constant)
 

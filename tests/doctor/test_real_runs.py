@@ -16,7 +16,7 @@ RUNS = {
     "vae": ("dataset=mnist", "train.steps=1500", *PERIODS, "train.evaluate_every=100"),
     "ae": ("dataset=mnist", "train.steps=800", *PERIODS, "train.evaluate_every=100"),
     "ddpm": ("dataset=mnist", "train.steps=100", *OFTEN, "train.num_samples=16", "model.sampling_steps=10"),
-    "gpt": ("dataset=text", "train.steps=600", *PERIODS, "train.evaluate_every=100"),
+    "gpt": ("dataset=text", "train.steps=300", *PERIODS, "train.evaluate_every=50"),
 }
 
 

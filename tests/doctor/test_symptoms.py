@@ -100,6 +100,7 @@ def test_gradients_that_explode_and_vanish():
     assert symptoms.exploding_gradients(curves(m__gradient_norm=[2, 3, 2, 2, 900]), FACTS).since == 500
     assert symptoms.exploding_gradients(curves(m__gradient_norm=[2, 900, 2, 2]), FACTS).since == 200, "the first epoch"
     assert symptoms.exploding_gradients(curves(m__gradient_norm=[2, 3, 2, 2, 90]), FACTS) is None
+    assert symptoms.exploding_gradients(curves(m__gradient_norm=[2, 0, 0, 0, 0, 1]), FACTS) is None, "it came back"
     assert symptoms.vanishing_gradients(curves(m__gradient_norm=[2, 1e-7, 1e-7, 1e-8]), FACTS)
     assert symptoms.vanishing_gradients(curves(m__gradient_norm=[2, 1e-3, 1e-4, 1e-5]), FACTS) is None
     assert symptoms.vanishing_gradients(curves(m__gradient_norm=[0, 0, 0]), FACTS)
@@ -111,6 +112,8 @@ def test_a_rate_that_is_too_high():
     assert symptoms.high_learning_rate(curves(generator__loss=[1, 2, 3, 4, 5]), FACTS) is None, "a player may lose"
     warming = curves(model__loss=[1, 5, 6, 7, 8], model__nll=[9, 8, 7, 6, 5])
     assert symptoms.high_learning_rate(warming, FACTS) is None, "the weights of its terms change"
+    late = Curves({"m/weight_norm": [(0, 1.0), (100, 2.0), (200, 4.0), (300, 8.0), (400, 16.0)]})
+    assert symptoms.high_learning_rate(late, FACTS) is None
     grown = Curves({"m/weight_norm": [(0, 1.0), (100, 11.0)]})
     assert symptoms.high_learning_rate(grown, FACTS) == Symptom(0, "the norm of the weights of m grew from 1 to 11")
 

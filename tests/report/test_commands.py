@@ -136,6 +136,7 @@ def test_compare_trains_each_for_the_budget(tmp_path: Path):
         (["model=[gpt]", "dataset=mnist", "budget=1min"], "learns text"),
         (["model=[gan]", "dataset=mnist", "budget=1min", 'options=["train.stpes=3"]'], "did you mean train.steps?"),
         (["runs=[a]", "budget=1min"], "leave out budget"),
+        (["model=[gan]", "dataset=mnist", "budget=1min", 'options=["train.steps=9"]'], "itself sets train.steps"),
         (["modle=[gan]"], "did you mean model?"),
     ],
 )

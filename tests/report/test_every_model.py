@@ -1,0 +1,35 @@
+"""Every model preset: a tiny run with all that is due in a run is watched, examined and reported."""
+
+from pathlib import Path
+
+import pytest
+
+from genai_cli import cli, registry
+from genai_cli.errors import ExitCode
+from genai_cli.registry import MODEL
+from tests.report.test_html import Tree
+
+DATA = {
+    "image": ("dataset=mnist",),
+    "points": ("dataset=toy2d", "dataset.size=200"),
+    "text": ("dataset=text", "dataset.length=16"),
+}
+TINY = (
+    "train.steps=4", "train.epochs=null", "train.batch_size=8", "train.log_every=2", "train.sample_every=2",
+    "train.save_every=4", "train.num_samples=9", "train.evaluate_every=2", "train.evaluate_examples=8",
+    "optimizer.warmup_steps=0", "train.accumulate=1", "logger=none", "device=cpu",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", registry.presets("model"))
+def test_it_is_watched_examined_and_reported(preset: str, tmp_path: Path) -> None:
+    definition = registry.define(MODEL, registry.named_by(registry.presets("model")[preset], MODEL))
+    modality = next(modality for modality in definition.modalities if modality in DATA)
+    options = [f"model.{key}={str(value).replace(' ', '')}" for key, value in definition.tiny.items()]
+    words = [f"model={preset}", *DATA[modality], *options, *TINY, f"run.dir={tmp_path}"]
+    assert cli.run(["train", *words]) == ExitCode.DONE
+    assert cli.run(["doctor", f"run={tmp_path}", "device=cpu", "num_samples=16", "examples=64"]) == ExitCode.DONE
+    assert cli.run(["report", f"run={tmp_path}", "device=cpu", "examples=64"]) == ExitCode.DONE
+    page = Tree((tmp_path / "report.html").read_text(encoding="utf-8").partition("\n")[2])
+    assert {"samples", "history", "doctor", "curves"} <= {attributes.get("id") for _, attributes in page.tags}
