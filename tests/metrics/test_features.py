@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from genai_cli.data.mnist import Mnist
 from genai_cli.metrics import features
 from genai_cli.metrics.features import (
     NUM_FEATURES,
@@ -104,3 +105,12 @@ def test_cache_lies_where_the_user_says_or_in_the_users_cache(monkeypatch, tmp_p
     monkeypatch.delenv("GENAI_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert features.cache_folder() == tmp_path / "genai"
+
+
+@pytest.mark.slow
+def test_classifier_of_mnist_is_right_on_99_percent():
+    train, test = (Mnist().load(name) for name in ("train", "test"))
+    (images, labels), held_out = (
+        (rows["image"], rows["label"]) for rows in (split.fetch(torch.arange(len(split))) for split in (train, test))
+    )
+    assert accuracy(train_classifier(images, labels, 10), *held_out) >= 0.99
