@@ -209,14 +209,16 @@ class OneGroup:
 
 
 @every_pair
-@pytest.mark.parametrize("stops", [(1,), (2, 3), (4,), (5,)], ids=["step 1", "mid-epoch", "epoch end", "last step"])
-def test_resume_is_bitwise(preset: str, kind: str, stops: tuple[int, ...], tmp_path: Path) -> None:
-    """A run stopped and taken up again, with micro-batches in play, ends in the same bytes and the same log."""
+def test_resume_is_bitwise(preset: str, kind: str, tmp_path: Path) -> None:
+    """A run stopped and taken up again after every step ends in the same bytes and the same log as one left alone.
+
+    So at the first step and the last, in the middle of an epoch and at its end, with micro-batches in play.
+    """
     spec = SPECS[kind]
     config = tiny_config(preset, kind, accumulate=2, evaluate_every=3, sample_every=4, steps=6)
     train(config, spec, tmp_path / "whole")
-    for stop in stops:
-        interrupt_after(stop, config, spec, tmp_path / "parts")
+    for step in range(1, 6):
+        interrupt_after(step, config, spec, tmp_path / "parts")
     train(config, spec, tmp_path / "parts")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
