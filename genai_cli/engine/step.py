@@ -7,6 +7,7 @@ optimizer at the rate of its schedule, and the metrics.
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -183,17 +184,21 @@ class OptimizerStep:
         parts = []
         for micro in range(self.train.accumulate):
             rows = self._batch(batch, micro)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            with self._autocast():
                 value, metrics = loss(rows)
             value = faults.poison(f"loss.{group}", value)
             # Only this group's gradients are computed: the generator's turn costs no weight gradient of its critic.
-            (value / self.train.accumulate).backward(inputs=player.parameters)
+            share = value if self.train.accumulate == 1 else value / self.train.accumulate
+            share.backward(inputs=player.parameters)
             parts.append({"": value.detach(), **{name: metric.detach() for name, metric in metrics.items()}})
         if len(parts) == 1:
             metrics = parts[0]
         else:
             metrics = {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
         return metrics.pop(""), metrics
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     def _batch(self, batch: int, micro: int) -> Batch:
         rows = self.batches.fetch(self.number, batch, micro)
@@ -233,7 +238,7 @@ class OptimizerStep:
             rows = self._batch(batch, micro)
 
             def value(rows: Batch = rows) -> Tensor:
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                with self._autocast():
                     return loss(rows)[0]
 
             causes.append(first_cause(self.model, value, rows))
