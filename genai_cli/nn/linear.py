@@ -29,11 +29,12 @@ def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     if x.numel() * len(weight) < SMALLEST or not _is_for_onednn(x, weight):
         return F.linear(x, weight, bias)
     # Two nodes of the graph, so that whoever wants the gradient of only the input or only the weight computes no
-    # other (a generator's turn through its discriminator).
+    # other (a generator's turn through its discriminator). The first layer of a network needs but one.
+    learns = torch.is_grad_enabled() and weight.requires_grad
+    if learns and not x.requires_grad:
+        return _ThroughWeight.apply(x, weight, bias, True)
     through_input = _ThroughInput.apply(x, weight.detach(), None if bias is None else bias.detach())
-    if not (torch.is_grad_enabled() and weight.requires_grad):
-        return through_input
-    return through_input + _ThroughWeight.apply(x.detach(), weight, bias)
+    return through_input + _ThroughWeight.apply(x.detach(), weight, bias, False) if learns else through_input
 
 
 class _ThroughInput(torch.autograd.Function):
@@ -52,20 +53,20 @@ class _ThroughInput(torch.autograd.Function):
 
 
 class _ThroughWeight(torch.autograd.Function):
-    """Zeros of the output's shape that carry the gradients with respect to W and b."""
+    """x W^T + b, or zeros of its shape, with the gradients with respect to W and b."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, is_product: bool) -> Tensor:
         ctx.save_for_backward(x)
         ctx.has_bias = bias is not None
-        return x.new_zeros(()).expand(*x.shape[:-1], len(weight))
+        return _product(x, weight, bias) if is_product else x.new_zeros(()).expand(*x.shape[:-1], len(weight))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor | None, None]:
         (x,) = ctx.saved_tensors
         gradient, x = gradient.flatten(0, -2), x.flatten(0, -2)  # (rows, out), (rows, in)
-        return None, _product(gradient.t(), x.t()), gradient.sum(0) if ctx.has_bias else None
+        return None, _product(gradient.t(), x.t()), gradient.sum(0) if ctx.has_bias else None, None
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

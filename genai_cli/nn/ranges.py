@@ -9,13 +9,13 @@ Range = tuple[float, float]
 def to_unit(x: Tensor, value_range: Range) -> Tensor:
     """`x` in [low, high] to [0, 1]."""
     low, high = value_range
-    return (x - low) / (high - low)
+    return (x - low).div_(high - low)
 
 
 def from_unit(x: Tensor, value_range: Range) -> Tensor:
     """`x` in [0, 1] to [low, high]."""
     low, high = value_range
-    return low + (high - low) * x
+    return ((high - low) * x).add_(low)
 
 
 def flatten_to_unit(x: Tensor, value_range: Range | None) -> Tensor:

@@ -21,13 +21,14 @@ def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pai
 
 
 @pytest.mark.parametrize("shape", [(5, 12), (2, 3, 12)])
-def test_output_and_every_gradient_equal_those_of_torch(pair: Pair, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("is_first", [True, False])  # of a network, whose input wants no gradient
+def test_output_and_every_gradient_equal_those_of_torch(pair: Pair, shape: tuple[int, ...], is_first: bool) -> None:
     results = []
     for layer in pair:
-        x = torch.linspace(-1, 1, torch.Size(shape).numel()).view(shape).requires_grad_()
+        x = torch.linspace(-1, 1, torch.Size(shape).numel()).view(shape).requires_grad_(not is_first)
         y = layer(x)
         y.sin().sum().backward()
-        results.append([y, x.grad, layer.weight.grad, layer.bias.grad])
+        results.append([y, layer.weight.grad, layer.bias.grad, *([] if is_first else [x.grad])])
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected)
 
