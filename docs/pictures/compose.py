@@ -12,18 +12,19 @@ from PIL import Image, ImageDraw, ImageFont
 ROWS = COLUMNS = 6
 SCALE = 1.5  # of the samples' own pixels
 GAP, TITLE = 24, 36  # pixels between the panels, and above them
+ABREAST = 4  # panels in a row
 
 
 def main(folders: list[Path], target: Path) -> None:
     panels = [panel(folder) for folder in folders]
-    width = sum(image.width for image in panels) + GAP * (len(panels) + 1)
-    picture = Image.new("RGB", (width, panels[0].height + TITLE + GAP), "white")
+    width, height = panels[0].width + GAP, panels[0].height + TITLE + GAP
+    num_rows = -(-len(panels) // ABREAST)
+    picture = Image.new("RGB", (GAP + width * min(len(panels), ABREAST), height * num_rows), "white")
     draw = ImageDraw.Draw(picture)
-    left = GAP
-    for folder, image in zip(folders, panels, strict=True):
-        draw.text((left, TITLE // 2), folder.name, fill="black", font=ImageFont.load_default(size=18), anchor="lm")
-        picture.paste(image, (left, TITLE))
-        left += image.width + GAP
+    for number, (folder, image) in enumerate(zip(folders, panels, strict=True)):
+        left, top = GAP + number % ABREAST * width, number // ABREAST * height
+        draw.text((left, top + TITLE // 2), folder.name, "black", font=ImageFont.load_default(size=18), anchor="lm")
+        picture.paste(image, (left, top + TITLE))
     picture.save(target, optimize=True)
 
 
