@@ -20,6 +20,7 @@ from genai_cli.engine.sampling import draw
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.locate import read_config, read_lines
 from genai_cli.media.files import write_file
+from genai_cli.metrics.record import record_files
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import SampleRandom
 from genai_cli.report import sections
@@ -91,7 +92,7 @@ def _lead(trained: TrainedRun, notes: list[str]) -> Markup:
 
 def _newest_evaluation(folder: Path) -> dict[str, Any] | None:
     """The newest record of `genai evaluate` that has a list of metrics."""
-    for path in sorted((folder / "evaluation").glob("*.json"), reverse=True):
+    for path in reversed(record_files(folder)):
         record = _read_json(path)
         if record is not None and isinstance(record.get("metrics"), list):
             return record

@@ -80,8 +80,13 @@ def evaluation_record(metrics: Sequence[Metric], *, voided: Sequence[str], notes
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """The evaluations of the run directory `folder`, oldest first; files of another format are passed over."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "evaluation").glob("*.json"))]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in record_files(folder)]
     return [record for record in records if isinstance(record, dict) and record.get("format") == FORMAT]
+
+
+def record_files(folder: Path) -> list[Path]:
+    """Where the evaluations of a run directory are, oldest first; of one second, T.json before T-002.json."""
+    return sorted((folder / "evaluation").glob("*.json"), key=lambda path: path.stem)
 
 
 def same_protocol(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

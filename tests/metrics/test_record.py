@@ -22,6 +22,13 @@ def test_record_reads_back(tmp_path):
     }  # fmt: skip
 
 
+def test_records_of_one_second_come_in_their_order(tmp_path):
+    (tmp_path / "evaluation").mkdir()
+    for name in ("T08-002", "T08", "T09", "T08-010"):
+        (tmp_path / "evaluation" / f"{name}.json").write_text(json.dumps({"format": FORMAT, "name": name}))
+    assert [record["name"] for record in read_records(tmp_path)] == ["T08", "T08-002", "T08-010", "T09"]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_value_that_is_not_finite_is_null_and_not_believed(value):
     record = Metric("kid", value, (0.0, value), "", "lower").to_json()
