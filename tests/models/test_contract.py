@@ -256,6 +256,23 @@ def series(folder: Path) -> list[dict[str, float]]:
 
 
 @every_pair
+def test_a_checkpoint_holds_all_that_training_changed(preset: str, kind: str, tmp_path: Path) -> None:
+    """A model rebuilt from it has every parameter and buffer of the trained one, also those that only samples need."""
+    config, spec = tiny_config(preset, kind, ema=None, steps=3), SPECS[kind]
+    run = trainer(config, spec, tmp_path)
+    run.run(Signals())
+    again = build(config, spec)
+    again.load_state_dict(read(sorted((tmp_path / "checkpoints").glob("step-*"))[-1]).model)
+    for trained, rebuilt in (
+        (run.model.named_parameters, again.named_parameters),
+        (run.model.named_buffers, again.named_buffers),
+    ):
+        found = dict(rebuilt())
+        for name, tensor in trained():
+            assert torch.equal(found[name], tensor), name
+
+
+@every_pair
 def test_samples_obey_the_spec_and_depend_on_their_own_seed_alone(preset: str, kind: str) -> None:
     spec = SPECS[kind]
     model = build(tiny_config(preset, kind), spec).eval()

@@ -49,6 +49,14 @@ def test_a_run_with_the_option_resumes_bitwise(name: str, tmp_path: Path) -> Non
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_the_controller_of_ada_and_the_means_of_lecam_are_saved() -> None:
+    """In so short a run they have hardly moved, so that their loss would not show."""
+    game = build(config_with("ada"), SPEC).game
+    buffers = {name for name, _ in game.named_buffers()}
+    assert {"augment.p", "augment.signs"} < buffers and any(name.startswith("lecam.") for name in buffers)
+    assert buffers <= set(game.state_dict())
+
+
 @every_option
 def test_two_ranks_with_the_option_equal_one(name: str) -> None:
     alone, together = sgd_steps(name, World()), run_on_two_ranks(sgd_steps, name)
