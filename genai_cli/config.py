@@ -167,7 +167,7 @@ MetricGroup = Literal[
 class EvaluateConfig:
     """`genai evaluate`: of a run, or of the images in one folder held against those in another.
 
-    Other keys are the keyword arguments of the model's own `evaluate`.
+    Other keys are the keyword arguments of the model's own `evaluate` and `sample`.
     """
 
     run: FolderName | None = None
@@ -177,6 +177,7 @@ class EvaluateConfig:
     metrics: tuple[MetricGroup, ...] | None = None  # null: all that apply
     # What images are compared by; auto: a classifier of the data where these have labels, else the random network.
     extractor: Literal["auto", "random", "efficientnet"] = "auto"
+    inception: str | None = None  # or by Inception-v3: the file of its weights
     num_samples: PositiveInt = 2000  # drawn from the model
     split: Literal["validation", "test"] = "test"
     seed: NonNegativeInt = 0
@@ -187,7 +188,8 @@ class EvaluateConfig:
     channels: Literal[1, 3] = 3  # of these
     root: FolderName = "outputs"
     device: DeviceConfig = field(default_factory=DeviceConfig)
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)  # of the model's `evaluate`
+    sampling: dict[str, Any] = field(default_factory=dict)  # of its `sample`
 
 
 @dataclass(frozen=True)

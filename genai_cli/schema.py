@@ -133,16 +133,16 @@ def check_sample(
 def check_evaluate(
     values: Mapping[str, Any], model: Mapping[str, Any] | None = None, plugins: Iterable[str] = ()
 ) -> EvaluateConfig:
-    """The checked configuration of `genai evaluate`; `model` is the run's, whose `evaluate` has options of its own."""
+    """The checked configuration of `genai evaluate`; `model` is the run's, whose methods have options of their own."""
     return _check_for_run(EvaluateConfig, "evaluate", values, model, plugins)
 
 
 def _check_for_run(
     kind: type, command: str, values: Mapping[str, Any], model: Mapping[str, Any] | None, plugins: Iterable[str]
 ) -> Any:
-    """A `kind` whose `options` are the keyword arguments of the method of the model that `command` calls."""
+    """A `kind` whose `options` are the keyword arguments of the methods of the model that `command` calls."""
     check = Check()
-    fields = {field.name for field in dataclasses.fields(kind)} - {"options"}
+    fields = {field.name for field in dataclasses.fields(kind)} - {"options", "sampling"}
     own = {key: value for key, value in values.items() if key in fields}
     others = {key: value for key, value in values.items() if key not in fields}
     known = check.record(kind, own)
@@ -151,11 +151,16 @@ def _check_for_run(
             check.problem(f"{key} is no key of genai {command}; {advice(key, fields)}")
     else:
         definition = registry.define(MODEL, model["name"], plugins)
-        options = definition.sample_options if command == "sample" else definition.evaluate_options
+        own = definition.sample_options if command == "sample" else definition.evaluate_options
         owner = f"genai {command} or of model={model['name']}"
-        known["options"] = check.options(options, others, "", owner, also=fields, fill=False)
+        given = check.options({**definition.sample_options, **own}, others, "", owner, also=fields, fill=False)
+        known["options"] = {key: value for key, value in given.items() if key in own}
+        if kind is EvaluateConfig:
+            known["sampling"] = {key: value for key, value in given.items() if key not in own}
     if kind is EvaluateConfig:
         _check_folders(check, known)
+        if known.get("inception") is not None and known.get("extractor", "auto") != "auto":
+            check.problem(f"inception={known['inception']} and extractor={known['extractor']}: give one of the two")
     _refuse_training_keys(check, known, f"genai {command}")
     check.raise_problems()
     return kind(**known)
