@@ -246,6 +246,9 @@ class CompareConfig:
     budget: Duration | None = None  # of wall-clock time to train each, from its first step to its end
     options: tuple[str, ...] = ()  # more of what `genai train` takes, for each of them
     metrics: tuple[MetricGroup, ...] | None = None  # as of `genai evaluate`
+    sample: dict[str, Any] = field(default_factory=dict)  # options of `genai sample`: one value, or a list to try each
+    extractor: Literal["auto", "random", "efficientnet"] = "auto"  # as of `genai evaluate`
+    inception: str | None = None  # as of `genai evaluate`
     by: str | None = None  # the metric of the charts; null: a distance of samples where there is one, else the first
     num_samples: PositiveInt = 2000  # drawn to evaluate each
     split: Literal["validation", "test"] = "test"

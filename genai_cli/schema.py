@@ -6,6 +6,7 @@ Hydra, no import of what a configuration names.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +29,7 @@ from genai_cli.config import (
     TrainConfig,
 )
 from genai_cli.locate import read_config
-from genai_cli.registry import DATASET, MODEL
+from genai_cli.registry import DATASET, MODEL, Definition
 from genai_cli.suggest import advice
 
 # What a run that goes on may change: its length, rhythm and safety. No number computed so far depends on them.
@@ -213,6 +214,8 @@ def check_compare(values: Mapping[str, Any]) -> CompareConfig:
         for key in ("dataset", "budget"):
             if values.get(key) is None:
                 check.problem(f"{key} is required with model=[...]: dataset=NAME budget=10min")
+    if known.get("inception") is not None and known.get("extractor", "auto") != "auto":
+        check.problem(f"inception={known['inception']} and extractor={known['extractor']}: give one of the two")
     for option in known.get("options", ()):
         key = option.partition("=")[0]
         if key in SET_BY_COMPARE:
@@ -223,6 +226,39 @@ def check_compare(values: Mapping[str, Any]) -> CompareConfig:
     _refuse_training_keys(check, known, "genai compare")
     check.raise_problems()
     return CompareConfig(**known)
+
+
+MOST_POINTS = 100  # ways of sampling one run
+
+
+def check_sampling(sample: Mapping[str, Any], models: Iterable[Definition]) -> list[str]:
+    """What is wrong with the `sample` of `genai compare`: each key must be an option of one model at least."""
+    check, models = Check(), list(models)
+    options = {key: option for model in models for key, option in model.sample_options.items()}
+    owner = " or ".join(dict.fromkeys(f"model={model.name}" for model in models))
+    for key in sample:
+        if key not in options:
+            check.problem(f"sample.{key} is no option of samples of {owner}; {advice(key, options, before='sample.')}")
+    for model in models:
+        grid = sampling_grid(sample, model.sample_options)
+        if len(grid) > MOST_POINTS:
+            check.problem(f"sample.* are {len(grid):,} ways of sampling model={model.name}; {MOST_POINTS} are the most")
+            continue
+        for point in grid or ():
+            check.options(model.sample_options, point, "sample.", f"model={model.name}", fill=False)
+        if not grid:
+            check.problem("sample.*: an empty list is no value; leave the key out")
+    return check.problems
+
+
+def sampling_grid(sample: Mapping[str, Any], options: Iterable[str]) -> list[dict[str, Any]]:
+    """Every combination of the values that `sample` gives of those keys that are among `options`."""
+    values = {
+        key: list(value) if isinstance(value, list | tuple) else [value]
+        for key, value in sample.items()
+        if key in set(options)
+    }
+    return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 
 
 def _refuse_training_keys(check: Check, known: Mapping[str, Any], command: str) -> None:
