@@ -4,19 +4,20 @@ Beside each figure stands that of held-out data, which may break rules too, and 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from genai_cli.commands.measure_samples import draw_samples
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import Dataset, Spec, Split
 from genai_cli.data.music_tokens import CHORAL_RANGES
 from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.data.windows import TokenWindows
-from genai_cli.engine.sampling import draw
 from genai_cli.media.sheets import tokens_to_scores, tokens_to_texts
 from genai_cli.metrics.formal import formal_figures
 from genai_cli.metrics.molecules import molecule_figures
@@ -52,10 +53,10 @@ def measure_rules(
     trained: TrainedRun, dataset: Dataset, split: Split, config: EvaluateConfig, protocol: dict[str, Any],
     device: torch.device,
 ) -> Iterator[Metric]:  # fmt: skip
-    """The figures of samples drawn with the model's defaults, those of the split as its control "real"."""
+    """The figures of samples drawn as `config.sampling` says, those of the split as its control "real"."""
     spec, name = trained.spec, trained.config.dataset["name"]
     count = min(config.num_samples, MOST[spec.modality])
-    samples = draw(trained.model, count, seed=mix(config.seed, _SAMPLES), batch_size=config.batch_size, device=device)
+    samples = draw_samples(replace(config, num_samples=count), trained, device)
     random = SampleRandom(mix(config.seed, _SAMPLES), range(count))
     noise = random.integers(spec.vocabulary_size or 1, samples.shape[1])
     figures = sample_figures(samples, spec, name)
