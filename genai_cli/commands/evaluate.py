@@ -67,9 +67,8 @@ def run(config: EvaluateConfig, *, folder: Path | None) -> ExitCode:
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
     dataset = runs.build_dataset(trained.config)
-    if dataset.spec != trained.spec:
-        raise ConfigError(f"run={folder}: the data set is no longer what the run was trained on (see its spec.json)")
-    applicable = GROUPS.get(trained.spec.modality, ("figures",))
+    runs.check_unchanged(dataset.spec, trained.spec, trained.config, folder)
+    applicable = GROUPS.get(trained.model.shown_spec.modality, ("figures",))
     if config.text is None:
         split, split_name = dataset.load(config.split).to(device), str(config.split)
     else:
@@ -117,15 +116,20 @@ def _measure(
     fake = _draw(config, trained, device)
     seed = mix(config.seed, _METRICS) % 2**62
     protocol = {**protocol, "sampler": _sampler(trained)}
+    if dataset.source is not None:  # samples are judged as what they decode to
+        dataset = dataset.source
+        split = dataset.load(config.split).to(device)
+        protocol["split_sha256"] = split.content_hash()
+    shown = trained.model.shown_spec
     other: SplitName = "validation" if config.split == "test" else "test"
     real, control = _choose(split, seed=config.seed), _choose(dataset.load(other), config.num_samples, seed=config.seed)
-    if trained.spec.modality == "points":
+    if shown.modality == "points":
         points = Points(fake, real["points"], control["points"])
         yield from measure_points(points, of_samples, protocol, seed=seed)
         return
     train = _choose(dataset.load("train"), seed=config.seed)
     classifier = _classifier(dataset, train, device)
-    extractor = _extractor(config, trained.spec.shape, classifier, device)
+    extractor = _extractor(config, shown.shape, classifier, device)
     images = Images(
         fake=fake, real=real["image"], control=control["image"], train=train["image"],
         asked=_asked(trained, len(fake)), real_labels=real.get("label"), control_labels=control.get("label"),
@@ -137,13 +141,14 @@ def _measure(
 
 
 def _draw(config: EvaluateConfig, trained: TrainedRun, device: torch.device) -> Tensor:
-    """(num_samples, *spec.shape); sample i of a conditional model is of class i mod K."""
+    """(num_samples, *shown_spec.shape); sample i of a conditional model is of class i mod K."""
     progress = Progress(first=0, total=config.num_samples, unit="samples")
     try:
-        return draw(
+        samples = draw(
             trained.model, config.num_samples, seed=mix(config.seed, _SAMPLES), batch_size=config.batch_size,
             device=device, report=progress.advance,
-        ).float()  # fmt: skip
+        )  # fmt: skip
+        return torch.cat([trained.model.shown(part) for part in samples.split(config.batch_size)]).float()
     finally:
         progress.close()
 

@@ -82,6 +82,7 @@ class VQVAE(GenerativeModel):
         else:
             self.normalise = nn.Identity()
             self.quantizer = FiniteScalarQuantizer(FSQ_LEVELS[num_codes])
+        self.num_codes = self.quantizer.num_codes
         size = {"width": width, "halvings": halvings, "depth": depth}
         self.encoder = MapEncoder(channels, self.quantizer.dim, **size)
         self.decoder = MapDecoder(self.quantizer.dim, channels, **size)
@@ -128,8 +129,11 @@ class VQVAE(GenerativeModel):
 
     def quantize(self, x: Tensor, *, learn: bool = False) -> Quantized:
         """(B, C, H, W) in [0, 1] to B h w vectors, in the order of a page."""
-        vectors = self.encoder(x).permute(0, 2, 3, 1).flatten(0, 2)  # (B h w, D)
-        return self.quantizer(self.normalise(vectors), learn=learn and self.training)
+        return self.quantizer(self.encode_positions(x), learn=learn and self.training)
+
+    def encode_positions(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B h w, D): what the quantiser is given."""
+        return self.normalise(self.encoder(x).permute(0, 2, 3, 1).flatten(0, 2))
 
     def reconstruct(self, vectors: Tensor) -> Tensor:
         """(B h w, D) to (B, C, H, W), about in [0, 1]: linear, as a squared error has it."""
@@ -145,6 +149,15 @@ class VQVAE(GenerativeModel):
         """(B, h w Q) int64 to (B, C, H, W) in the range of the data."""
         vectors = self.quantizer.vectors_of(codes.reshape(-1, self.residual))
         return from_unit(self.reconstruct(vectors).clamp(0, 1), self.spec.value_range)
+
+    def latents_of(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, D, h, w), not yet quantised: that is left to the decoder (Rombach et al. 2022, 3.1)."""
+        vectors = self.encode_positions(to_unit(x, self.spec.value_range))
+        return vectors.unflatten(0, (-1, *self.sides)).permute(0, 3, 1, 2)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        quantized = self.quantizer(latents.permute(0, 2, 3, 1).flatten(0, 2))
+        return from_unit(self.reconstruct(quantized.vectors).clamp(0, 1), self.spec.value_range)
 
     def sample(self, random: RowRandom, *, temperature: PositiveFloat = 1.0) -> Tensor:
         """Codes from the prior, decoded. A temperature below 1 keeps to the likelier ones."""
