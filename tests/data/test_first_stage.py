@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from genai_cli import runs, schema
-from genai_cli.commands import evaluate, sample, train
-from genai_cli.config import EvaluateConfig, SampleConfig
+from genai_cli.commands import evaluate, report, sample, train
+from genai_cli.config import EvaluateConfig, ReportConfig, SampleConfig
 from genai_cli.configure import configure
 from genai_cli.data.base import DataError
 from genai_cli.data.first_stage import scale_of, scaled, unscaled
@@ -170,3 +170,15 @@ def test_scaling_has_an_inverse_and_one_factor_for_all():
     torch.testing.assert_close(unscaled(after, record), latents, atol=1e-4, rtol=0)
     torch.testing.assert_close(after.std((0, 2, 3)) / after.std((0, 2, 3))[0], torch.tensor([1, 2, 0.5]),
                                atol=0.1, rtol=0)  # fmt: skip
+
+
+def test_the_report_shows_what_samples_decode_to_and_the_doctor_compares_latents(first, tmp_path):
+    folder = run(
+        tmp_path / "ldm", "model=ldm", "model.width=8", "model.heads=2", "model.sampling_steps=2", "dataset=latents",
+        f"dataset.run={first['ae']}", "train.steps=3", "train.sample_every=3",
+    )  # fmt: skip
+    assert [path.suffix for path in (folder / "samples").glob("step-*")] == [".png"]
+    for place in (folder, first["gpt"]):
+        assert report.run(ReportConfig(run=str(place)), folder=place) == ExitCode.DONE
+        page = (place / "report.html").read_text()
+        assert 'alt="samples"' in page and "not at hand" not in page
