@@ -51,15 +51,14 @@ def run(config: EvaluateConfig, *, folder: Path | None) -> ExitCode:
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
     dataset = runs.build_dataset(trained.config)
-    if dataset.spec != trained.spec:
-        raise ConfigError(f"run={folder}: the data set is no longer what the run was trained on (see its spec.json)")
-    applicable = GROUPS.get(trained.spec.modality, ("figures",))
+    runs.check_unchanged(dataset.spec, trained.spec, trained.config, folder)
+    applicable = GROUPS.get(trained.model.shown_spec.modality, ("figures",))
     if config.text is None:
         split, split_name = dataset.load(config.split).to(device), str(config.split)
     else:
         split, split_name = text_windows(Path(config.text), trained).to(device), f"text={config.text}"
         applicable = ("figures", "text")
-    groups = _groups(config, applicable, f"{trained.spec.modality} data")
+    groups = _groups(config, applicable, f"{trained.model.shown_spec.modality} data")
     _check_sampling(config, trained, groups)
     protocol = {"split": split_name, "split_sha256": split.content_hash(), "seed": config.seed}
     notes: list[str] = []

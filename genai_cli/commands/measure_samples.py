@@ -42,16 +42,21 @@ def measure_samples(
     """The metrics of `groups` of samples drawn as `config.sampling` says."""
     seed = metric_seed(config)
     protocol = {**protocol, "sampler": sampler(trained, config.sampling)}
+    if dataset.source is not None:  # samples are judged as what they decode to
+        dataset = dataset.source
+        split = dataset.load(config.split).to(device)
+        protocol["split_sha256"] = split.content_hash()
+    shown = trained.model.shown_spec
     other: SplitName = "validation" if config.split == "test" else "test"
     real, control = _choose(split, seed=config.seed), _choose(dataset.load(other), config.num_samples, seed=config.seed)
-    if trained.spec.modality == "points":
-        points = Points(draw_samples(config, trained, device).float(), real["points"], control["points"])
+    if shown.modality == "points":
+        points = Points(_draw_shown(config, trained, device), real["points"], control["points"])
         yield from measure_points(points, groups, protocol, seed=seed)
         return
     train = _choose(dataset.load("train"), seed=config.seed)
     classifier = _classifier(dataset, train, device)
-    extractor = choose_extractor(config, trained.spec.shape, classifier, device, notes)
-    fake = draw_samples(config, trained, device).float()
+    extractor = choose_extractor(config, shown.shape, classifier, device, notes)
+    fake = _draw_shown(config, trained, device)
     images = Images(
         fake=fake, real=real["image"], control=control["image"], train=train["image"],
         asked=_asked(trained, len(fake), config.sampling.get("label")), real_labels=real.get("label"),
@@ -82,6 +87,12 @@ def draw_samples(config: EvaluateConfig, trained: TrainedRun, device: torch.devi
         raise ConfigError(f"model={trained.config.model['name']} cannot sample so: {error}") from error
     finally:
         progress.close()
+
+
+def _draw_shown(config: EvaluateConfig, trained: TrainedRun, device: torch.device) -> Tensor:
+    """(num_samples, *shown_spec.shape): samples as what they are seen as."""
+    samples = draw_samples(config, trained, device)
+    return torch.cat([trained.model.shown(part) for part in samples.split(config.batch_size)]).float()
 
 
 def sampler(trained: TrainedRun, given: dict[str, Any]) -> dict[str, Any]:

@@ -39,12 +39,13 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
             trained.model, config.num_samples, seed=config.seed, batch_size=config.batch_size, device=device,
             options=options, report=progress.advance,
         )  # fmt: skip
+        seen = torch.cat([trained.model.shown(part) for part in samples.split(config.batch_size)])
     except ValueError as error:
         raise ConfigError(f"model={trained.config.model['name']} cannot sample so: {error}") from error
     finally:
         progress.close()
     out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
-    sheet = write_samples(samples, trained.spec, out)
+    sheet = write_samples(seen, trained.model.shown_spec, out)
     figures = sample_figures(samples, trained.spec, trained.config.dataset["name"])
     record = {
         "step": trained.step,

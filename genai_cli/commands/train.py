@@ -19,12 +19,12 @@ from genai_cli.engine.logs import RunLog, flatten
 from genai_cli.engine.memory import keep_freed_pages
 from genai_cli.engine.optimizers import check_overrides
 from genai_cli.engine.provenance import provenance
-from genai_cli.engine.run import claim_run_directory, describe, held
+from genai_cli.engine.run import claim_run_directory, describe, held, read_spec
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.storage import warning_of_little_space
 from genai_cli.engine.trainer import Outcome, Trainer
 from genai_cli.errors import ConfigError, ExitCode
-from genai_cli.locate import last_metrics, make_directory
+from genai_cli.locate import is_run, last_metrics, make_directory
 from genai_cli.metrics.quick import has_quick_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
@@ -52,7 +52,7 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
             with signals.interruptible():
                 device = choose_device(config.device)
                 world = join_world(device.type)
-                parts = _build(config, device)
+                parts = _build(config, device, folder)
         except Interruption:
             return signals.exit_code
         try:
@@ -83,14 +83,18 @@ def _train(
     return outcome
 
 
-def _build(config: Config, device: torch.device) -> Parts:
+def _build(config: Config, device: torch.device, folder: Path | None) -> Parts:
     """The data and the untrained model, before any directory is made: what is wrong with them leaves none behind."""
     faults.point("data")
-    dataset = runs.build_dataset(config)
+    dataset = runs.build_dataset(config, device)
+    folder = folder or (Path(config.run.dir) if config.run.dir else None)
+    if dataset.spec.first_stage is not None and folder is not None and is_run(folder):
+        runs.check_unchanged(dataset.spec, read_spec(folder), config, folder)
     train = dataset.load("train").to(device)
     validation = dataset.load("validation").to(device)
     torch.manual_seed(mix(config.seed, _INITIALISATION))
     model = runs.build_model(config, dataset.spec).to(device)
+    model.code_decoder = dataset.code_decoder
     check_overrides(config.optimizer, model.parameter_groups())
     _check_evaluation(config, model)
     return Parts(train, validation, model, dataset.notes)
