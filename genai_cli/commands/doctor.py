@@ -74,7 +74,7 @@ def run(config: ExamineConfig, *, folder: Path) -> ExitCode:
 
 def data_of(trained: TrainedRun) -> Dataset:
     """The data set that a run was trained on. Raises ConfigError where it has become another one."""
-    dataset = runs.build_dataset(trained.config)
+    dataset = runs.build_dataset(trained.config, trained.spec)
     if dataset.spec != trained.spec:
         raise ConfigError(
             f"run={trained.folder}: the data set is no longer what the run was trained on (see its spec.json)"

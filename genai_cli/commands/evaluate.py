@@ -66,7 +66,7 @@ def run(config: EvaluateConfig, *, folder: Path | None) -> ExitCode:
     trained = runs.load_trained(
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
-    dataset = runs.build_dataset(trained.config)
+    dataset = runs.build_dataset(trained.config, trained.spec)
     if dataset.spec != trained.spec:
         raise ConfigError(f"run={folder}: the data set is no longer what the run was trained on (see its spec.json)")
     applicable = GROUPS.get(trained.spec.modality, ("figures",))
