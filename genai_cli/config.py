@@ -22,6 +22,7 @@ from genai_cli.rules import (
 )
 
 __all__ = [
+    "AdapterConfig",
     "CompareConfig",
     "Config",
     "ConfigError",
@@ -91,6 +92,16 @@ class DeviceConfig:
 
 
 @dataclass(frozen=True)
+class AdapterConfig:
+    """What is learned beside the weights of `init`, which then stay as they are."""
+
+    name: Literal["none", "lora"] = "none"
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0  # the adapters' output is multiplied by alpha / rank
+    targets: tuple[str, ...] = ("*",)  # patterns of names: which layers get one
+
+
+@dataclass(frozen=True)
 class LoggerConfig:
     tensorboard: bool = True
 
@@ -137,6 +148,9 @@ class Config:
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
     run: RunConfig = field(default_factory=RunConfig)
     seed: NonNegativeInt = 0
+    init: FolderName | None = None  # a run whose weights to start from
+    freeze: tuple[str, ...] = ()  # of these, patterns of names that stay as they are
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     plugins: tuple[str, ...] = ()  # installed packages whose models and data sets may be named
 
 

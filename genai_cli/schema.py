@@ -83,6 +83,7 @@ def judge_train(
         check.length(known.get("train", TrainConfig()))
     check.batch(known.get("train"))
     check.doctor(known.get("doctor"), known.get("train", TrainConfig()))
+    check.start(known)
     if check.problems or unjudged:
         return None, check.problems
     name = "_".join(choices.get(word) or known[word]["name"] for word in ("model", "dataset"))

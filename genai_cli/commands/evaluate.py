@@ -50,7 +50,7 @@ def run(config: EvaluateConfig, *, folder: Path | None) -> ExitCode:
     trained = runs.load_trained(
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
-    dataset = runs.build_dataset(trained.config)
+    dataset = runs.build_dataset(trained.config, trained.spec)
     runs.check_unchanged(dataset.spec, trained.spec, trained.config, folder)
     applicable = GROUPS.get(trained.model.shown_spec.modality, ("figures",))
     if config.text is None:
