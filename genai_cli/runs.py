@@ -10,12 +10,13 @@ from typing import Literal
 
 import torch
 
-from genai_cli import registry
+from genai_cli import registry, schema
 from genai_cli.config import Config
 from genai_cli.data.base import DataError, Dataset, Spec
 from genai_cli.engine import checkpoint as checkpoints
 from genai_cli.engine.run import read_spec
 from genai_cli.errors import ConfigError
+from genai_cli.locate import is_run
 from genai_cli.models.base import GenerativeModel
 
 
@@ -43,6 +44,19 @@ def build_model(config: Config, spec: Spec) -> GenerativeModel:
         return registry.load_model_class(config.model["name"], config.plugins)(spec, **options)
     except ValueError as error:
         raise ConfigError(f"model={config.model['name']}: {error}") from error
+
+
+def load_another(key: str, folder: str, spec: Spec, device: torch.device) -> GenerativeModel:
+    """The model of another run, which option `key` names: a teacher, a guide. Raises ConfigError."""
+    directory = Path(folder)
+    if not is_run(directory):
+        raise ConfigError(f"{key}={folder} is no run directory: give one of a trained model")
+    config = schema.read_run_config(directory)
+    trained = load_trained(directory, config, checkpoint="last", weights="auto", device=device)
+    if trained.spec.modality != spec.modality or trained.spec.shape != spec.shape:
+        found, wanted = ("x".join(map(str, each.shape)) + f" {each.modality}" for each in (trained.spec, spec))
+        raise ConfigError(f"{key}={folder} was trained on {found}, not on {wanted}")
+    return trained.model.requires_grad_(False)
 
 
 def load_trained(

@@ -130,9 +130,9 @@ class EDM(GenerativeModel):
             given=given, keep=keep, strength=strength, resample=resample,
         )  # fmt: skip
 
-    def denoise(self, x: Tensor, sigma: float, label: Tensor | None = None) -> Tensor:
-        """D(x; sigma), the samplers' contract (Eq. 7)."""
-        sigmas = torch.full((len(x),), sigma, device=x.device)
+    def denoise(self, x: Tensor, sigma: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """D(x; sigma), the samplers' contract (Eq. 7); also for one noise level of each row (B,)."""
+        sigmas = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(len(x))
         skip, out, _ = self._scalings(sigmas)
         return skip * x + out * self._predict(x, sigmas, label)
 
