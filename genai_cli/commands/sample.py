@@ -92,6 +92,9 @@ def _options(config: SampleConfig, trained: TrainedRun) -> dict[str, Any]:
             options["prompts"] = [_read_prompt(prompt, trained) for prompt in options["prompts"]]
     if isinstance(options.get("given"), str):
         options["given"] = read_given(Path(options["given"]), trained.spec)
+    if isinstance(options.get("guide"), str):
+        device = next(trained.model.parameters()).device
+        options["guide"] = runs.load_another("guide", options["guide"], trained.spec, device)
     if "keep" in options and "given" not in options:
         raise ConfigError(f"keep={options['keep']} says what of given images stays: say which, given=FOLDER")
     return options

@@ -153,6 +153,7 @@ class FlowMatching(GenerativeModel):
         label: NonNegativeInt | None = None,
         guidance: NonNegativeFloat | None = None,
         guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None,
+        guide: GenerativeModel | None = None,
         given: Tensor | None = None,
         keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
         strength: Probability | None = None,
@@ -161,7 +162,7 @@ class FlowMatching(GenerativeModel):
         """`solver` and `steps` are by default the model's own; `spacing=uniform` has steps of equal time."""
         denoise = conditioned(
             self.denoise, self.network, random, value_range=self.spec.value_range,
-            label=label, guidance=guidance, guidance_interval=guidance_interval,
+            label=label, guidance=guidance, guidance_interval=guidance_interval, guide=guide,
         )  # fmt: skip
         steps = steps or self.sampling_steps
         sigmas = flow_sigmas(steps, SIGMA_MAX) if spacing == "uniform" else karras_sigmas(steps, SIGMA_MIN, SIGMA_MAX)
