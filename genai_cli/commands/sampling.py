@@ -9,7 +9,7 @@ from torch import Tensor
 from genai_cli.data.base import Spec
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
 from genai_cli.errors import ConfigError
-from genai_cli.runs import TrainedRun
+from genai_cli.runs import TrainedRun, load_another
 
 
 def sampling_options(typed: dict[str, Any], trained: TrainedRun) -> dict[str, Any]:
@@ -22,6 +22,9 @@ def sampling_options(typed: dict[str, Any], trained: TrainedRun) -> dict[str, An
             options["prompts"] = [_read_prompt(prompt, trained) for prompt in options["prompts"]]
     if isinstance(options.get("given"), str):
         options["given"] = read_given(Path(options["given"]), trained.spec)
+    if isinstance(options.get("guide"), str):
+        device = next(trained.model.parameters()).device
+        options["guide"] = load_another("guide", options["guide"], trained.spec, device)
     if "keep" in options and "given" not in options:
         raise ConfigError(f"keep={options['keep']} says what of given images stays: say which, given=FOLDER")
     return options
