@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from genai_cli import runs, schema
+from genai_cli.commands.measure_benchmark import measure_benchmark
 from genai_cli.commands.measure_figures import measure_figures, measure_text, text_windows
-from genai_cli.commands.measure_rules import has_rules, measure_rules
+from genai_cli.commands.measure_passages import measure_passages
+from genai_cli.commands.measure_rules import draw_samples, has_rules, measure_rules
 from genai_cli.commands.tables import print_evaluation
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import DataError, Dataset, Split, SplitName
@@ -49,9 +51,10 @@ GROUPS = {  # of metrics, by modality
         "classifier_accuracy_score",
     ),
     "points": ("figures", "frechet", "kid", "manifold", "modes"),
-    "text": ("figures", "text", "rules"),
+    "text": ("figures", "text", "rules", "passages"),
     "music": ("figures", "rules"),
-    "molecules": ("figures", "rules"),
+    "molecules": ("figures", "rules", "benchmark"),
+    "rolls": ("figures", "rules"),
 }  # fmt: skip
 FOLDER_GROUPS = ("frechet", "kid", "manifold", "diversity")
 MOST_BYTES = 700_000_000  # of one set of data held at once; more are represented by a random part
@@ -109,9 +112,16 @@ def _measure(
         yield from measure_figures(trained, dataset, split, config, protocol, notes, device)
     if "text" in groups:
         yield from measure_text(trained, dataset, split, config, protocol, notes, device)
-    if "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"]):
-        yield from measure_rules(trained, dataset, split, config, protocol, device)
-    of_samples = tuple(group for group in groups if group not in ("figures", "text", "rules"))
+    if "passages" in groups:
+        yield from measure_passages(trained, dataset, split, config, protocol, notes, device)
+    wants_rules = "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"])
+    if wants_rules or "benchmark" in groups:
+        samples = draw_samples(trained, config, device)
+        if wants_rules:
+            yield from measure_rules(trained, dataset, split, samples, config, protocol)
+        if "benchmark" in groups:
+            yield from measure_benchmark(trained, dataset, split, samples, config, protocol, notes)
+    of_samples = tuple(group for group in groups if group not in ("figures", "text", "rules", "benchmark", "passages"))
     if not of_samples:
         return
     fake = _draw(config, trained, device)

@@ -12,6 +12,7 @@ from genai_cli import runs, schema
 from genai_cli.commands.measure_rules import sample_figures
 from genai_cli.config import SampleConfig
 from genai_cli.data.base import Spec
+from genai_cli.data.music_tokens import read_score
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.engine.device import choose_device
@@ -19,6 +20,8 @@ from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.media.files import write_samples
+from genai_cli.media.midi import quantise
+from genai_cli.media.rolls import roll_of_score
 from genai_cli.nn.random import SampleRandom
 from genai_cli.runs import TrainedRun
 
@@ -85,7 +88,7 @@ def _stream(config: SampleConfig, trained: TrainedRun, options: dict[str, Any], 
 def _options(config: SampleConfig, trained: TrainedRun) -> dict[str, Any]:
     """The keyword arguments of the model's `sample`: as typed, prompts as tokens, given images as pixels."""
     options = dict(config.options)
-    if trained.spec.tokenizer is not None:
+    if trained.spec.tokenizer is not None or trained.spec.modality == "rolls":
         if isinstance(options.get("prompt"), str):
             options["prompt"] = _read_prompt(options["prompt"], trained)
         if isinstance(options.get("prompts"), list):
@@ -128,6 +131,8 @@ def read_given(folder: Path, spec: Spec) -> Tensor:
 
 def _read_prompt(prompt: str, trained: TrainedRun) -> Tensor:
     try:
+        if trained.spec.modality == "rolls":
+            return roll_of_score(quantise(read_score(prompt), 1))
         return trained.model.read_prompt(prompt)
     except ValueError as error:
         raise ConfigError(f"prompt={prompt!r}: {error}") from error

@@ -41,7 +41,7 @@ _ENCODED = 256  # validation examples whose codes the doctor looks at
 _PICTURED = 32  # validation examples shown beside their reconstructions
 _SCORED = 6  # tag of this use of the seed
 _SCORED_AT_ONCE = 250
-_UNITS = {"image": "images", "text": "tokens", "music": "tokens", "molecules": "tokens"}
+_UNITS = {"image": "images", "text": "tokens", "music": "tokens", "molecules": "tokens", "rolls": "pieces"}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ ORDERS: dict[str, tuple[tuple[str, str], ...]] = {
     "modes": (("real", "one_mode_removed"),),
     "mode_divergence": (("real", "one_mode_removed"),),
     "memorisation": (("real", "train"),),
+    "copied_50": (("real", "train"),),
     "agreement": (("real", "shuffled_labels"),),
     "classifier_accuracy_score": (("real", "shuffled_labels"),),
 }
@@ -29,6 +30,7 @@ MEANS = {
     "one_mode_removed": "data without one of their modes (of many: a tenth)",
     "train": "copies of training data",
     "shuffled_labels": "shuffled labels",
+    "repeated": "one sample over and over",
 }
 
 

@@ -51,9 +51,11 @@ SPECS = {
         "molecules", (12,), tokenizer=MOLECULES.to_json(), vocabulary_size=MOLECULES.vocabulary_size
     ),
     "music": Spec("music", (12,), tokenizer=MUSIC.to_json(), vocabulary_size=MUSIC.vocabulary_size),
+    "rolls": Spec("rolls", (10, 88), (0.0, 1.0), levels=2),
 }  # fmt: skip
 DATASETS = {  # a preset of each modality, to compose with
     "image": "mnist", "points": "toy2d", "text": "text", "music": "chorales", "molecules": "qm9",
+    "rolls": "jsb_rolls",
 }  # fmt: skip
 
 
@@ -103,6 +105,9 @@ def tiny_split(spec: Spec, count: int = NUM_EXAMPLES) -> TensorSplit:
             {"tokens": tokens, "mask": torch.ones(count, *spec.shape, dtype=torch.bool)}, lambda rows: rows
         )
     data = torch.randn(count, *spec.shape, generator=random)
+    if spec.modality == "rolls":
+        rows = {"roll": (data > 1.5).float(), "mask": torch.ones(count, spec.shape[0], dtype=torch.bool)}
+        return TensorSplit(rows, lambda rows: rows)
     if spec.value_range is not None:
         data = data.mul(2).tanh()
     labels = torch.arange(count) % 2
