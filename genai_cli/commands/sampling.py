@@ -7,15 +7,18 @@ import torch
 from torch import Tensor
 
 from genai_cli.data.base import Spec
+from genai_cli.data.music_tokens import read_score
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
 from genai_cli.errors import ConfigError
+from genai_cli.media.midi import quantise
+from genai_cli.media.rolls import roll_of_score
 from genai_cli.runs import TrainedRun, load_another
 
 
 def sampling_options(typed: dict[str, Any], trained: TrainedRun) -> dict[str, Any]:
     """The keyword arguments of the model's `sample`: as typed, prompts as tokens, given images as pixels."""
     options = dict(typed)
-    if trained.spec.tokenizer is not None:
+    if trained.spec.tokenizer is not None or trained.spec.modality == "rolls":
         if isinstance(options.get("prompt"), str):
             options["prompt"] = _read_prompt(options["prompt"], trained)
         if isinstance(options.get("prompts"), list):
@@ -61,6 +64,8 @@ def read_given(folder: Path, spec: Spec) -> Tensor:
 
 def _read_prompt(prompt: str, trained: TrainedRun) -> Tensor:
     try:
+        if trained.spec.modality == "rolls":
+            return roll_of_score(quantise(read_score(prompt), 1))
         return trained.model.read_prompt(prompt)
     except ValueError as error:
         raise ConfigError(f"prompt={prompt!r}: {error}") from error
