@@ -23,11 +23,13 @@ from genai_cli.engine.run import claim_run_directory, describe, held
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.storage import warning_of_little_space
 from genai_cli.engine.trainer import Outcome, Trainer
+from genai_cli.engine.watchdog import watching
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.locate import last_metrics, make_directory
 from genai_cli.metrics.quick import has_quick_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
+from genai_cli.rules import seconds_of
 
 _INITIALISATION = 5  # tag of this use of the seed
 
@@ -51,7 +53,7 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
         try:
             with signals.interruptible():
                 device = choose_device(config.device)
-                world = join_world(device.type)
+                world = join_world(device.type, timeout=seconds_of(config.device.timeout))
                 parts = _build(config, device)
         except Interruption:
             return signals.exit_code
@@ -77,7 +79,8 @@ def _train(
         warning = warning_of_little_space(folder, checkpoint=trainer.checkpoint_bytes())
         if warning is not None and world.is_first:
             print(f"warning: {warning}", file=sys.stderr)
-        outcome = trainer.run(signals)
+        with watching(seconds_of(config.device.timeout), folder, world):
+            outcome = trainer.run(signals)
         if world.is_first:
             _close(config, folder, outcome, time.perf_counter() - started)
     return outcome
@@ -93,6 +96,11 @@ def _build(config: Config, device: torch.device) -> Parts:
     model = runs.build_model(config, dataset.spec).to(device)
     check_overrides(config.optimizer, model.parameter_groups())
     _check_evaluation(config, model)
+    if config.device.compile and model.differentiates_twice:
+        raise ConfigError(
+            f"device.compile=true: a loss of model={config.model['name']} holds a gradient (a penalty on it, say), "
+            "which torch's compiler cannot differentiate; set device.compile=false, or turn the penalty off"
+        )
     return Parts(train, validation, model, dataset.notes)
 
 

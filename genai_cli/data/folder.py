@@ -145,6 +145,9 @@ class FileSplit(Split):
             rows["label"] = self.labels[positions]
         return decode_images(rows)
 
+    def name_of(self, position: int) -> str:
+        return printable(self.names[position])
+
     def _read(self, name: str) -> Tensor:
         try:
             return to_pixels(read_picture(self.folder / name), size=self.size, channels=self.channels)
