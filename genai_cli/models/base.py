@@ -102,6 +102,14 @@ class GenerativeModel(nn.Module, ABC):
         """Examples (B, *spec.shape) as numbers of a quantiser's codes, (B, T) int64."""
         raise NotImplementedError(f"{type(self).__name__} has no quantiser")
 
+    @property
+    def differentiates_twice(self) -> bool:
+        """Whether a loss holds a derivative, which torch's compiler cannot differentiate: no `device.compile` then.
+
+        So it does if a module of it says so (nn/game.py does); a model with such a loss of its own overrides this.
+        """
+        return any(getattr(module, "differentiates_twice", False) for module in self.children())
+
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         """The players: a partition of the parameters, each group with an optimizer of its own."""
         return {"model": self.parameters()}
