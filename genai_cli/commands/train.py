@@ -15,7 +15,7 @@ from genai_cli.data.base import Split
 from genai_cli.engine import faults
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.distributed import World, join_world, leave_world
-from genai_cli.engine.logs import RunLog, flatten
+from genai_cli.engine.logs import RunLog, flatten, has_hyperparameters
 from genai_cli.engine.memory import keep_freed_pages
 from genai_cli.engine.optimizers import check_overrides
 from genai_cli.engine.provenance import provenance
@@ -149,7 +149,8 @@ def as_mapping(config: Config) -> dict[str, Any]:
 
 
 def _close(config: Config, folder: Path, outcome: Outcome, seconds: float) -> None:
-    if outcome.exit_code == ExitCode.DONE and not outcome.did_nothing:
+    is_told = outcome.did_nothing and (not config.logger.tensorboard or has_hyperparameters(folder))
+    if outcome.exit_code == ExitCode.DONE and not is_told:
         log = RunLog(folder, first_step=outcome.step, tensorboard=config.logger.tensorboard)
         last = last_metrics(folder).items()
         metrics = {key: value for key, value in last if not key.startswith(("time/", "step")) and value is not None}
