@@ -182,7 +182,8 @@ class Check:
             return
         world_size = os.environ.get("WORLD_SIZE", "1")
         processes = int(world_size) if world_size.isdecimal() and int(world_size) > 0 else 1
-        if train.batch_size % (train.accumulate * processes) != 0:
+        accumulate = 1 if train.accumulate == "auto" else train.accumulate
+        if train.batch_size % (accumulate * processes) != 0:
             shares = f"train.accumulate={train.accumulate}" + (f" x {processes} processes" if processes > 1 else "")
             self.problem(f"train.batch_size={train.batch_size} must be divisible by {shares}")
 

@@ -48,7 +48,8 @@ class TrainConfig:
     steps: PositiveInt | None = None  # length of the run; or
     epochs: PositiveFloat | None = None  # length in passes over the training split
     batch_size: PositiveInt = 64  # examples a step, over all ranks and micro-batches
-    accumulate: PositiveInt = 1  # micro-batches a step, to save memory
+    # Micro-batches a step, to save memory; auto: one, and twice as many whenever memory runs out.
+    accumulate: PositiveInt | Literal["auto"] = 1
     log_every: PositiveInt = 100
     sample_every: PositiveInt | None = 500
     save_every: PositiveInt | None = 500
@@ -89,6 +90,8 @@ class DeviceConfig:
     compile: bool = False
     threads: PositiveInt | None = None  # CPU threads of each process; null: torch's choice
     workers: NonNegativeInt = 2  # loader processes, for data that do not fit in memory
+    read_timeout: Duration | None = "30s"  # of a loader process for one example, before the run ends
+    timeout: Duration | None = "30min"  # of a run in which nothing happens, before it ends
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ from genai_cli.metrics.record import read_records, same_protocol
 from genai_cli.overrides import quote
 from genai_cli.report.comparison import Contestant, charts, choose_metric, comparison_page, named, rows
 from genai_cli.report.standalone import png_file, svg_file
+from genai_cli.rules import seconds_of
 
-SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 PILOT_STEPS, PILOT_LINES = 100_000, 4  # of the pilot at most; the log lines that are enough
 FILLED = 0.85  # of the budget with steps; the rest is for samples, evaluation and saves
 SAVED = (ExitCode.DONE, ExitCode.TERMINATED)
@@ -72,12 +72,6 @@ def run(config: CompareConfig, *, folder: None = None) -> ExitCode:
         return ExitCode.INTERRUPTED if stop.signal == signal.SIGINT else ExitCode.TERMINATED
     _conclude(config, out, contestants)
     return ExitCode.SWEEP_FAILED if any(each.problem for each in contestants) else ExitCode.DONE
-
-
-def seconds_of(duration: str) -> float:
-    """90s, 10min or 1h in seconds."""
-    unit = next(unit for unit in ("min", "s", "h") if duration.endswith(unit))
-    return float(duration.removesuffix(unit)) * SECONDS[unit]
 
 
 def _make_out(config: CompareConfig) -> Path:

@@ -95,6 +95,10 @@ class Split(ABC):
     def content_hash(self) -> str:
         """sha256 of the stored examples, as hex: printed beside every figure measured on this split."""
 
+    def name_of(self, position: int) -> str:
+        """What a user would call the example at `position`: its file, where it is one."""
+        return f"example {position}"
+
     def to(self, device: torch.device) -> "Split":
         """The split with its storage on `device`, where it is small enough to live there; else itself."""
         return self

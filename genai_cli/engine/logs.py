@@ -126,6 +126,12 @@ class RunLog:
         os.truncate(path, end)
 
 
+def has_hyperparameters(folder: Path) -> bool:
+    """Whether the HParams tab of a run has its entry: one that was killed after its last save has none yet."""
+    events = folder.glob("tensorboard/events.out.tfevents.*")
+    return any(b"_hparams_/session_end_info" in path.read_bytes() for path in events)
+
+
 def _step_of(line: bytes) -> float:
     """The step of a line of metrics.jsonl; of one that cannot be read, later than any."""
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genai_cli.engine import faults
+from genai_cli.engine import faults, watchdog
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import SampleRandom
 
@@ -22,6 +22,7 @@ def draw(
     with evaluation_mode(model):
         for start in range(0, num_samples, batch_size):
             faults.point("sample")
+            watchdog.beat()
             stop = min(start + batch_size, num_samples)
             random = SampleRandom(seed, range(start, stop), device=device)
             parts.append(model.sample(random, **(options or {})).cpu())

@@ -111,6 +111,15 @@ class GenerativeModel(nn.Module, ABC):
         """Examples (B, *spec.shape) as numbers of a quantiser's codes, (B, T) int64."""
         raise NotImplementedError(f"{type(self).__name__} has no quantiser")
 
+    @property
+    def differentiates_twice(self) -> bool:
+        """Whether a loss holds a derivative, which torch's compiler cannot differentiate: no `device.compile` then.
+
+        So it does if a module of it says so (nn/game.py does); a model with such a loss of its own overrides this.
+        """
+        own = (module for module in self.children() if not isinstance(module, GenerativeModel))  # no first stage
+        return any(getattr(module, "differentiates_twice", False) for module in own)
+
     def image_of(self, codes: Tensor) -> Tensor:
         """Codes (B, T), as `codes_of` returns them, to examples (B, *spec.shape)."""
         raise NotImplementedError(f"{type(self).__name__} has no quantiser")
