@@ -173,7 +173,7 @@ class SampleConfig:
 
 MetricGroup = Literal[
     "figures", "text", "rules", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
-    "classifier_accuracy_score",
+    "classifier_accuracy_score", "benchmark", "passages",
 ]  # fmt: skip
 
 
@@ -188,6 +188,7 @@ class EvaluateConfig:
     real: FolderName | None = None  # two folders of images in place of a run
     fake: FolderName | None = None
     text: str | None = None  # a text file in place of the split
+    alerts: FolderName | None = None  # of MOSES: mcf.csv and wehi_pains.csv; null: where the package molsets has them
     metrics: tuple[MetricGroup, ...] | None = None  # null: all that apply
     # What images are compared by; auto: a classifier of the data where these have labels, else the random network.
     extractor: Literal["auto", "random", "efficientnet"] = "auto"

@@ -87,6 +87,19 @@ def build_model(config: Config, spec: Spec) -> GenerativeModel:
         raise ConfigError(f"model={config.model['name']}: {error}") from error
 
 
+def load_another(key: str, folder: str, spec: Spec, device: torch.device) -> GenerativeModel:
+    """The model of another run, which option `key` names: a teacher, a guide. Raises ConfigError."""
+    directory = Path(folder)
+    if not is_run(directory):
+        raise ConfigError(f"{key}={folder} is no run directory: give one of a trained model")
+    config = schema.read_run_config(directory)
+    trained = load_trained(directory, config, checkpoint="last", weights="auto", device=device)
+    if trained.spec.modality != spec.modality or trained.spec.shape != spec.shape:
+        found, wanted = ("x".join(map(str, each.shape)) + f" {each.modality}" for each in (trained.spec, spec))
+        raise ConfigError(f"{key}={folder} was trained on {found}, not on {wanted}")
+    return trained.model.requires_grad_(False)
+
+
 def load_trained(
     folder: Path, config: Config, *, checkpoint: str, weights: Literal["auto", "ema", "raw"], device: torch.device
 ) -> TrainedRun:

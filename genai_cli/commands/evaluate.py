@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from genai_cli import runs, schema
+from genai_cli.commands.measure_benchmark import measure_benchmark
 from genai_cli.commands.measure_figures import measure_figures, measure_text, text_windows
-from genai_cli.commands.measure_rules import has_rules, measure_rules
-from genai_cli.commands.measure_samples import choose_extractor, measure_samples, metric_seed
+from genai_cli.commands.measure_passages import measure_passages
+from genai_cli.commands.measure_rules import draw_few, has_rules, measure_rules
+from genai_cli.commands.measure_samples import choose_extractor, measure_samples, metric_seed, sampler
 from genai_cli.commands.tables import print_evaluation
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import DataError, Dataset, Split
@@ -35,9 +37,10 @@ GROUPS = {  # of metrics, by modality
         "classifier_accuracy_score",
     ),
     "points": ("figures", "frechet", "kid", "manifold", "modes"),
-    "text": ("figures", "text", "rules"),
+    "text": ("figures", "text", "rules", "passages"),
     "music": ("figures", "rules"),
-    "molecules": ("figures", "rules"),
+    "molecules": ("figures", "rules", "benchmark"),
+    "rolls": ("figures", "rules"),
 }  # fmt: skip
 FOLDER_GROUPS = ("frechet", "kid", "manifold", "diversity")
 
@@ -93,9 +96,17 @@ def _measure(
         yield from measure_figures(trained, dataset, split, config, protocol, notes, device)
     if "text" in groups:
         yield from measure_text(trained, dataset, split, config, protocol, notes, device)
-    if "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"]):
-        yield from measure_rules(trained, dataset, split, config, protocol, device)
-    of_samples = tuple(group for group in groups if group not in ("figures", "text", "rules"))
+    drawn = {**protocol, "sampler": sampler(trained, config.sampling)}
+    if "passages" in groups:
+        yield from measure_passages(trained, dataset, split, config, drawn, notes, device)
+    wants_rules = "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"])
+    if wants_rules or "benchmark" in groups:
+        samples = draw_few(trained, config, device)
+        if wants_rules:
+            yield from measure_rules(trained, dataset, split, samples, config, drawn)
+        if "benchmark" in groups:
+            yield from measure_benchmark(trained, dataset, split, samples, config, drawn, notes)
+    of_samples = tuple(group for group in groups if group not in ("figures", "text", "rules", "benchmark", "passages"))
     if of_samples:
         yield from _shown(measure_samples(config, trained, dataset, split, of_samples, protocol, notes, device))
 

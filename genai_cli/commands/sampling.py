@@ -7,21 +7,27 @@ import torch
 from torch import Tensor
 
 from genai_cli.data.base import Spec
+from genai_cli.data.music_tokens import read_score
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
 from genai_cli.errors import ConfigError
-from genai_cli.runs import TrainedRun
+from genai_cli.media.midi import quantise
+from genai_cli.media.rolls import roll_of_score
+from genai_cli.runs import TrainedRun, load_another
 
 
 def sampling_options(typed: dict[str, Any], trained: TrainedRun) -> dict[str, Any]:
     """The keyword arguments of the model's `sample`: as typed, prompts as tokens, given images as pixels."""
     options = dict(typed)
-    if trained.spec.tokenizer is not None:
+    if trained.spec.tokenizer is not None or trained.spec.modality == "rolls":
         if isinstance(options.get("prompt"), str):
             options["prompt"] = _read_prompt(options["prompt"], trained)
         if isinstance(options.get("prompts"), list):
             options["prompts"] = [_read_prompt(prompt, trained) for prompt in options["prompts"]]
     if isinstance(options.get("given"), str):
         options["given"] = read_given(Path(options["given"]), trained.spec)
+    if isinstance(options.get("guide"), str):
+        device = next(trained.model.parameters()).device
+        options["guide"] = load_another("guide", options["guide"], trained.spec, device)
     if "keep" in options and "given" not in options:
         raise ConfigError(f"keep={options['keep']} says what of given images stays: say which, given=FOLDER")
     return options
@@ -58,6 +64,8 @@ def read_given(folder: Path, spec: Spec) -> Tensor:
 
 def _read_prompt(prompt: str, trained: TrainedRun) -> Tensor:
     try:
+        if trained.spec.modality == "rolls":
+            return roll_of_score(quantise(read_score(prompt), 1))
         return trained.model.read_prompt(prompt)
     except ValueError as error:
         raise ConfigError(f"prompt={prompt!r}: {error}") from error

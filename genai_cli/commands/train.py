@@ -105,9 +105,22 @@ def _build(config: Config, device: torch.device, folder: Path | None = None) -> 
     adaptation = runs.adapt(model, config, base)
     model.to(device)
     model.code_decoder = dataset.code_decoder
+    _teach(config, model, device)
     check_overrides(config.optimizer, model.parameter_groups())
     _check_evaluation(config, model)
     return Parts(train, validation, model, adaptation, base, dataset.notes)
+
+
+def _teach(config: Config, model: GenerativeModel, device: torch.device) -> None:
+    """Give the model the teacher that it names, if it names one."""
+    folder = config.model.get("teacher")
+    if folder is None:
+        return
+    teacher = runs.load_another("model.teacher", folder, model.spec, device)
+    try:
+        model.learn_from(teacher)
+    except ValueError as error:
+        raise ConfigError(f"model.teacher={folder} {error}") from error
 
 
 def _check_evaluation(config: Config, model: GenerativeModel) -> None:

@@ -18,7 +18,9 @@ from genai_cli.nn.random import RowRandom
 SplitName = Literal["train", "validation", "test"]
 
 # The key under which a batch holds the data themselves, by modality.
-DATA_KEYS = {"image": "image", "points": "points", "text": "tokens", "music": "tokens", "molecules": "tokens"}
+DATA_KEYS = {
+    "image": "image", "points": "points", "text": "tokens", "music": "tokens", "molecules": "tokens", "rolls": "roll",
+}  # fmt: skip
 DATA_KEYS |= {"codes": "tokens", "latents": "latent"}  # of a trained run's encoder (data/first_stage.py)
 
 

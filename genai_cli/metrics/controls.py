@@ -21,6 +21,7 @@ ORDERS: dict[str, tuple[tuple[str, str], ...]] = {
     "modes": (("real", "one_mode_removed"),),
     "mode_divergence": (("real", "one_mode_removed"),),
     "memorisation": (("real", "train"),),
+    "copied_50": (("real", "train"),),
     "agreement": (("real", "shuffled_labels"),),
     "classifier_accuracy_score": (("real", "shuffled_labels"),),
 }
@@ -32,6 +33,7 @@ MEANS = {
     "half_removed": "data without half of their modes",
     "train": "copies of training data",
     "shuffled_labels": "shuffled labels",
+    "repeated": "one sample over and over",
 }
 
 
