@@ -154,6 +154,8 @@ def _check_for_run(
         options = definition.sample_options if command == "sample" else definition.evaluate_options
         owner = f"genai {command} or of model={model['name']}"
         known["options"] = check.options(options, others, "", owner, also=fields, fill=False)
+    if known.get("interpolate") is not None and (known["interpolate"] < 2 or known.get("stream")):
+        check.problem(f"interpolate={known['interpolate']} is of two or more whole samples, without stream=true")
     if kind is EvaluateConfig:
         _check_folders(check, known)
     _refuse_training_keys(check, known, f"genai {command}")
