@@ -44,5 +44,5 @@ def test_samples_of_a_path_do_not_depend_on_the_batch():
 
 def test_a_model_without_normal_noise_is_refused():
     spec = Spec("image", (1, 4, 4), (-1.0, 1.0), levels=2)
-    with pytest.raises(ValueError, match="interpolate=4: .*no normal noise"):
+    with pytest.raises(ValueError, match=r"interpolate=4: .*no normal noise"):
         draw(MADE(spec, **MADE.tiny), 4, seed=0, batch_size=4, device=CPU, num_stops=4)
