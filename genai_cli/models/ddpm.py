@@ -35,7 +35,7 @@ class DDPM(GenerativeModel):
     `condition=label` tells the network the class, but for a share `label_dropout` of the examples.
     """
 
-    modalities = ("image", "points")
+    modalities = ("image", "points", "latents")
     figures = {
         "bits_per_dim": "bits per dimension, upper bound on -log P(x)",
         "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",
@@ -156,7 +156,9 @@ class DDPM(GenerativeModel):
         return self.alpha[t].view(shape), self.sigma[t].view(shape)
 
     def _likelihood(self, batch: Batch) -> Metrics:
-        """`nll` in nats of points, by the probability flow; of images the bound, in `bits_per_dim`."""
+        """`nll` in nats of points, by the probability flow; of images the bound, in `bits_per_dim`; none of latents."""
+        if self.spec.modality == "latents":
+            return {}
         label = self.network.label_of(batch)
         if self.spec.modality == "image":
             estimate = functools.partial(self._estimate, label=label)

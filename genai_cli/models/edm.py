@@ -39,7 +39,7 @@ class EDM(GenerativeModel):
     `condition=label` is as in `ddpm`.
     """
 
-    modalities = ("image", "points")
+    modalities = ("image", "points", "latents")
     figures = {
         "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",
         "nll_step_error": "nats, what half the steps of the flow would change",
@@ -139,7 +139,7 @@ class EDM(GenerativeModel):
 
     def _likelihood(self, batch: Batch) -> Metrics:
         """`nll` in nats of points, by the probability flow; of images it would take minutes a thousand."""
-        if self.spec.modality == "image":
+        if self.spec.modality != "points":
             return {}
         label = self.network.label_of(batch)
         return negative_log_likelihood(
