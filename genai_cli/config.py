@@ -169,6 +169,7 @@ class SampleConfig:
     weights: Literal["auto", "ema", "raw"] = "auto"  # auto: the average where the run kept one
     out: FolderName | None = None  # a folder; null: DIR/samples/seed-N
     root: FolderName = "outputs"  # where "latest" looks
+    interpolate: PositiveInt | None = None  # samples on each path from one noise to another; null: each on its own
     stream: bool = False  # print one text to the terminal as it is drawn
     device: DeviceConfig = field(default_factory=DeviceConfig)
     options: dict[str, Any] = field(default_factory=dict)

@@ -37,7 +37,7 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     try:
         samples = draw(
             trained.model, config.num_samples, seed=config.seed, batch_size=config.batch_size, device=device,
-            options=options, report=progress.advance,
+            options=options, report=progress.advance, num_stops=config.interpolate,
         )  # fmt: skip
         seen = torch.cat([trained.model.shown(part) for part in samples.split(config.batch_size)])
     except ValueError as error:
@@ -86,6 +86,7 @@ def _name(config: SampleConfig, step: int) -> str:
     options = "".join(
         f"-{key}={value}" for key, value in sorted(config.options.items()) if key not in ("prompt", "prompts")
     )
+    options += f"-interpolate={config.interpolate}" if config.interpolate else ""
     return f"step-{step:08d}-seed-{config.seed}{options}".replace("/", "_")[:120]
 
 
