@@ -74,7 +74,7 @@ def run(config: ExamineConfig, *, folder: Path) -> ExitCode:
 
 def data_of(trained: TrainedRun) -> Dataset:
     """The data set that a run was trained on. Raises ConfigError where it has become another one."""
-    dataset = runs.build_dataset(trained.config)
+    dataset = runs.build_dataset(trained.config, trained.spec)
     runs.check_unchanged(dataset.spec, trained.spec, trained.config, trained.folder)
     return dataset
 

@@ -13,6 +13,8 @@ from genai_cli import runs, schema
 from genai_cli.config import Config
 from genai_cli.data.base import Split
 from genai_cli.engine import faults
+from genai_cli.engine.adaptation import Adaptation
+from genai_cli.engine.checkpoint import Checkpoint
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.distributed import World, join_world, leave_world
 from genai_cli.engine.logs import RunLog, flatten
@@ -39,6 +41,8 @@ class Parts:
     train: Split
     validation: Split
     model: GenerativeModel
+    adaptation: Adaptation
+    base: Checkpoint | None  # where the run starts from another
     notes: tuple[str, ...]  # on the data, for the user: files left out, and the like
 
 
@@ -73,7 +77,10 @@ def _train(
     with held(folder) if world.is_first else nullcontext():
         if world.is_first:
             _describe(config, folder, world, device, parts)
-        trainer = Trainer(parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device)
+        trainer = Trainer(
+            parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device,
+            adaptation=parts.adaptation,
+        )  # fmt: skip
         warning = warning_of_little_space(folder, checkpoint=trainer.checkpoint_bytes())
         if warning is not None and world.is_first:
             print(f"warning: {warning}", file=sys.stderr)
@@ -83,21 +90,37 @@ def _train(
     return outcome
 
 
-def _build(config: Config, device: torch.device, folder: Path | None) -> Parts:
+def _build(config: Config, device: torch.device, folder: Path | None = None) -> Parts:
     """The data and the untrained model, before any directory is made: what is wrong with them leaves none behind."""
     faults.point("data")
-    dataset = runs.build_dataset(config, device)
     folder = folder or (Path(config.run.dir) if config.run.dir else None)
+    base = runs.load_base(config, folder)
+    dataset = runs.build_dataset(config, runs.base_spec(base), device=device)
     if dataset.spec.first_stage is not None and folder is not None and is_run(folder):
         runs.check_unchanged(dataset.spec, read_spec(folder), config, folder)
     train = dataset.load("train").to(device)
     validation = dataset.load("validation").to(device)
     torch.manual_seed(mix(config.seed, _INITIALISATION))
-    model = runs.build_model(config, dataset.spec).to(device)
+    model = runs.build_model(config, dataset.spec)
+    adaptation = runs.adapt(model, config, base)
+    model.to(device)
     model.code_decoder = dataset.code_decoder
+    _teach(config, model, device)
     check_overrides(config.optimizer, model.parameter_groups())
     _check_evaluation(config, model)
-    return Parts(train, validation, model, dataset.notes)
+    return Parts(train, validation, model, adaptation, base, dataset.notes)
+
+
+def _teach(config: Config, model: GenerativeModel, device: torch.device) -> None:
+    """Give the model the teacher that it names, if it names one."""
+    folder = config.model.get("teacher")
+    if folder is None:
+        return
+    teacher = runs.load_another("model.teacher", folder, model.spec, device)
+    try:
+        model.learn_from(teacher)
+    except ValueError as error:
+        raise ConfigError(f"model.teacher={folder} {error}") from error
 
 
 def _check_evaluation(config: Config, model: GenerativeModel) -> None:
@@ -134,6 +157,10 @@ def _describe(config: Config, folder: Path, world: World, device: torch.device, 
             data={"train_sha256": parts.train.content_hash(), "notes": list(parts.notes)},
             parameters=sum(parameter.numel() for parameter in parts.model.parameters()),
         )
+        if parts.base is not None:
+            trained = sum(parameter.numel() for parameter in parts.model.parameters() if parameter.requires_grad)
+            record |= {"trained_parameters": trained}
+            runs.keep_base(parts.base, folder)
     describe(folder, config=as_mapping(config), spec=parts.model.spec, provenance=record)
 
 

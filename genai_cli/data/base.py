@@ -18,7 +18,9 @@ from genai_cli.nn.random import RowRandom
 SplitName = Literal["train", "validation", "test"]
 
 # The key under which a batch holds the data themselves, by modality.
-DATA_KEYS = {"image": "image", "points": "points", "text": "tokens", "music": "tokens", "molecules": "tokens"}
+DATA_KEYS = {
+    "image": "image", "points": "points", "text": "tokens", "music": "tokens", "molecules": "tokens", "rolls": "roll",
+}  # fmt: skip
 DATA_KEYS |= {"codes": "tokens", "latents": "latent"}  # of a trained run's encoder (data/first_stage.py)
 
 
@@ -160,3 +162,12 @@ class Dataset(ABC):
     @abstractmethod
     def load(self, split: SplitName) -> Split:
         """Read one split. Raises DataError, naming what to put where, if the files are not there or not whole."""
+
+    def adopt(self, tokenizer: Mapping[str, Any]) -> None:
+        """Read the tokens of a run that training starts from (its tokenizer, JSON form) in place of one's own.
+
+        Raises DataError where the data cannot be written in them; by default, wherever the two differ.
+        """
+        raise DataError(
+            "the data have another vocabulary than init: start from a run on the same kind of data, or leave init out"
+        )

@@ -63,6 +63,13 @@ class GenerativeModel(nn.Module, ABC):
         """One optimizer step. Several players call `step.minimize` several times."""
         step.minimize("model", self.loss)
 
+    def learn_from(self, teacher: "GenerativeModel") -> None:
+        """Take a trained model as teacher, called before training where `model.teacher` names its run.
+
+        It is no part of this model and is not there when it is sampled. Raises ValueError, saying what the run is not.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no teacher")
+
     @abstractmethod
     def sample(self, random: RowRandom) -> Tensor:
         """`random.size` new examples, (B, *spec.shape), in the spec's value range.

@@ -116,6 +116,7 @@ class DDPM(GenerativeModel):
         label: NonNegativeInt | None = None,
         guidance: NonNegativeFloat | None = None,
         guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None,
+        guide: GenerativeModel | None = None,
         given: Tensor | None = None,
         keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
         strength: Probability | None = None,
@@ -128,7 +129,7 @@ class DDPM(GenerativeModel):
         """
         denoise = conditioned(
             self.denoise, self.network, random, value_range=self.spec.value_range,
-            label=label, guidance=guidance, guidance_interval=guidance_interval,
+            label=label, guidance=guidance, guidance_interval=guidance_interval, guide=guide,
         )  # fmt: skip
         sigmas = self._sigmas(steps or self.sampling_steps, spacing)
         return draw(

@@ -53,10 +53,11 @@ SPECS = {
     "music": Spec("music", (12,), tokenizer=MUSIC.to_json(), vocabulary_size=MUSIC.vocabulary_size),
     "codes": Spec("codes", (9,), tokenizer=Numbers(8).to_json(), vocabulary_size=8, classes=("even", "odd")),
     "latents": Spec("latents", (2, 4, 4), classes=("even", "odd")),
+    "rolls": Spec("rolls", (10, 88), (0.0, 1.0), levels=2),
 }  # fmt: skip
 DATASETS = {  # a preset of each modality, to compose with
     "image": "mnist", "points": "toy2d", "text": "text", "music": "chorales", "molecules": "qm9",
-    "codes": "codes dataset.run=first", "latents": "latents dataset.run=first",
+    "codes": "codes dataset.run=first", "latents": "latents dataset.run=first", "rolls": "jsb_rolls",
 }  # fmt: skip
 
 
@@ -111,6 +112,9 @@ def tiny_split(spec: Spec, count: int = NUM_EXAMPLES) -> TensorSplit:
             {"tokens": tokens, "mask": torch.ones(count, *spec.shape, dtype=torch.bool)}, lambda rows: rows
         )
     data = torch.randn(count, *spec.shape, generator=random)
+    if spec.modality == "rolls":
+        rows = {"roll": (data > 1.5).float(), "mask": torch.ones(count, spec.shape[0], dtype=torch.bool)}
+        return TensorSplit(rows, lambda rows: rows)
     if spec.value_range is not None:
         data = data.mul(2).tanh()
     labels = torch.arange(count) % 2
