@@ -19,6 +19,7 @@ from genai_cli.schema import (
     check_evaluate,
     check_run_command,
     check_sample,
+    check_sampling,
     judge_train,
     plain,
     read_run_config,
@@ -156,19 +157,23 @@ def _configure_compare(job: list[Typed], overrides: Overrides) -> Configured:
     """`genai compare`: the runs must be there, and each model must be one that can be trained as is said."""
     composed = compose_command("compare", job, overrides.config_dir)
     config = check_compare(composed.resolved)
-    problems = list(overrides.problems)
+    problems, models = list(overrides.problems), []
     for run in config.runs:
         try:
-            find_run(run, config.root)
+            model, plugins = _model_of(find_run(run, config.root))
+            models.append(registry.define(registry.MODEL, model["name"], plugins))
         except ConfigError as error:
             problems += error.problems
     for model in config.model:
         words = [f"model={model}", f"dataset={config.dataset}", *config.options]
         training = Overrides(words, is_sweep=False, config_dir=overrides.config_dir)
         try:
-            _configure_train(next(training.jobs()), training)
+            trained = _configure_train(next(training.jobs()), training).config
+            models.append(registry.define(registry.MODEL, trained.model["name"], trained.plugins))
         except ConfigError as error:
             problems += [problem for problem in error.problems if problem not in problems]
+    if models:
+        problems += check_sampling(config.sample, models)
     if problems:
         raise ConfigError(*problems)
     return Configured(config, None, composed.values, composed.resolved)

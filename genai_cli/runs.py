@@ -5,9 +5,10 @@ models, weights are safetensors, the rest is JSON and plain YAML.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,18 +18,21 @@ from genai_cli import registry, schema
 from genai_cli.annotations import show
 from genai_cli.config import Config
 from genai_cli.data.base import DataError, Dataset, Spec
+from genai_cli.data.first_stage import CodeDecoder, FirstStage
 from genai_cli.engine import checkpoint as checkpoints
 from genai_cli.engine.adaptation import Adaptation
 from genai_cli.engine.checkpoint import Checkpoint
 from genai_cli.engine.run import read_spec
 from genai_cli.engine.storage import to_json
-from genai_cli.errors import ConfigError
-from genai_cli.locate import is_run
+from genai_cli.errors import ConfigError, StorageError
+from genai_cli.locate import find_run, is_run
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.lora import adaptable_layers, add_adapters, merge_adapters
 from genai_cli.suggest import advice
 
 BASE = "base"  # in the directory of a run that starts from another: its weights as they were
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -43,15 +47,35 @@ class TrainedRun:
     averaged: bool  # the weights are the moving average
 
 
-def build_dataset(config: Config, spec: Spec | None = None) -> Dataset:
-    """The data set; of tokens, with the tokenizer of `spec`, a run's, where there is one. Raises DataError."""
+def build_dataset(config: Config, spec: Spec | None = None, *, device: torch.device = CPU) -> Dataset:
+    """The data set; of tokens, with the tokenizer of `spec`, a run's, where there is one. Raises DataError.
+
+    Where a trained run makes the data, that run computes on `device`.
+    """
     options = {key: value for key, value in config.dataset.items() if key != "name"}
     dataset = registry.load_dataset_class(config.dataset["name"], config.plugins)(**options)
+    dataset.connect(partial(open_first_stage, device=device))
     if spec is not None and spec.tokenizer is not None and to_json(spec.tokenizer) != to_json(dataset.spec.tokenizer):
         if spec.modality != dataset.spec.modality:
             raise DataError(f"dataset={config.dataset['name']} is {dataset.spec.modality}, init is of {spec.modality}")
         dataset.adopt(spec.tokenizer)
     return dataset
+
+
+def check_unchanged(spec: Spec, recorded: Spec, config: Config, folder: Path) -> None:
+    """Refuse data that are no longer what the run in `folder` was trained on. Raises ConfigError."""
+    old, new = recorded.first_stage, spec.first_stage
+    if old is not None and new is not None and old != new:
+        raise ConfigError(_other_weights(config.dataset["run"], old, new["step"], new["sha256"]))
+    if spec != recorded:
+        raise ConfigError(f"run={folder}: the data set is no longer what the run was trained on (see its spec.json)")
+
+
+def _other_weights(run: str, recorded: Mapping[str, Any], step: int, sha256: str) -> str:
+    return (
+        f"dataset.run={run} is at step {step} with weights {sha256[:8]}, but the codes are of step {recorded['step']} "
+        f"with weights {recorded['sha256'][:8]}: bring those back, or train on the new codes in another run"
+    )
 
 
 def build_model(config: Config, spec: Spec) -> GenerativeModel:
@@ -61,6 +85,19 @@ def build_model(config: Config, spec: Spec) -> GenerativeModel:
         return registry.load_model_class(config.model["name"], config.plugins)(spec, **options)
     except ValueError as error:
         raise ConfigError(f"model={config.model['name']}: {error}") from error
+
+
+def load_another(key: str, folder: str, spec: Spec, device: torch.device) -> GenerativeModel:
+    """The model of another run, which option `key` names: a teacher, a guide. Raises ConfigError."""
+    directory = Path(folder)
+    if not is_run(directory):
+        raise ConfigError(f"{key}={folder} is no run directory: give one of a trained model")
+    config = schema.read_run_config(directory)
+    trained = load_trained(directory, config, checkpoint="last", weights="auto", device=device)
+    if trained.spec.modality != spec.modality or trained.spec.shape != spec.shape:
+        found, wanted = ("x".join(map(str, each.shape)) + f" {each.modality}" for each in (trained.spec, spec))
+        raise ConfigError(f"{key}={folder} was trained on {found}, not on {wanted}")
+    return trained.model.requires_grad_(False)
 
 
 def load_trained(
@@ -79,7 +116,37 @@ def load_trained(
     except RuntimeError as error:
         raise DataError(f"{folder}: the weights do not fit the model of its config.yaml: {error}") from error
     merge_adapters(model)
+    if spec.first_stage is not None:
+        model.code_decoder = _open_decoder(config, spec, device)
     return TrainedRun(folder, config, spec, model.to(device).eval(), loaded.step, averaged)
+
+
+def open_first_stage(run: str, checkpoint: str, *, device: torch.device) -> FirstStage:
+    """The trained run that `dataset.run` names, as a source of data. Raises ConfigError, naming the key."""
+    try:
+        folder = find_run(run, root="outputs")
+        trained = load_trained(
+            folder, schema.read_run_config(folder), checkpoint=checkpoint, weights="auto", device=device
+        )
+    except (ConfigError, StorageError) as error:
+        raise ConfigError(f"dataset.run={run} must be the run that makes the data: {error}") from error
+    return FirstStage(
+        folder=folder,
+        name=trained.config.model["name"],
+        model=trained.model.requires_grad_(False),
+        data=build_dataset(trained.config, trained.spec, device=device),
+        step=trained.step,
+        sha256=checkpoints.weights_sum(folder / "checkpoints", trained.step),
+        device=device,
+    )
+
+
+def _open_decoder(config: Config, spec: Spec, device: torch.device) -> CodeDecoder:
+    """What turns samples back into data: the checkpoint that made the codes, and no other."""
+    stage = open_first_stage(config.dataset["run"], str(spec.first_stage["step"]), device=device)
+    if stage.sha256 != spec.first_stage["sha256"]:
+        raise ConfigError(_other_weights(config.dataset["run"], spec.first_stage, stage.step, stage.sha256))
+    return CodeDecoder(stage, spec)
 
 
 def load_base(config: Config, folder: Path | None) -> Checkpoint | None:

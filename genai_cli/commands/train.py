@@ -21,12 +21,12 @@ from genai_cli.engine.logs import RunLog, flatten
 from genai_cli.engine.memory import keep_freed_pages
 from genai_cli.engine.optimizers import check_overrides
 from genai_cli.engine.provenance import provenance
-from genai_cli.engine.run import claim_run_directory, describe, held
+from genai_cli.engine.run import claim_run_directory, describe, held, read_spec
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.storage import warning_of_little_space
 from genai_cli.engine.trainer import Outcome, Trainer
 from genai_cli.errors import ConfigError, ExitCode
-from genai_cli.locate import last_metrics, make_directory
+from genai_cli.locate import is_run, last_metrics, make_directory
 from genai_cli.metrics.quick import has_quick_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
@@ -93,18 +93,34 @@ def _train(
 def _build(config: Config, device: torch.device, folder: Path | None = None) -> Parts:
     """The data and the untrained model, before any directory is made: what is wrong with them leaves none behind."""
     faults.point("data")
-    given = Path(config.run.dir) if config.run.dir is not None else None
-    base = runs.load_base(config, folder or given)
-    dataset = runs.build_dataset(config, runs.base_spec(base))
+    folder = folder or (Path(config.run.dir) if config.run.dir else None)
+    base = runs.load_base(config, folder)
+    dataset = runs.build_dataset(config, runs.base_spec(base), device=device)
+    if dataset.spec.first_stage is not None and folder is not None and is_run(folder):
+        runs.check_unchanged(dataset.spec, read_spec(folder), config, folder)
     train = dataset.load("train").to(device)
     validation = dataset.load("validation").to(device)
     torch.manual_seed(mix(config.seed, _INITIALISATION))
     model = runs.build_model(config, dataset.spec)
     adaptation = runs.adapt(model, config, base)
     model.to(device)
+    model.code_decoder = dataset.code_decoder
+    _teach(config, model, device)
     check_overrides(config.optimizer, model.parameter_groups())
     _check_evaluation(config, model)
     return Parts(train, validation, model, adaptation, base, dataset.notes)
+
+
+def _teach(config: Config, model: GenerativeModel, device: torch.device) -> None:
+    """Give the model the teacher that it names, if it names one."""
+    folder = config.model.get("teacher")
+    if folder is None:
+        return
+    teacher = runs.load_another("model.teacher", folder, model.spec, device)
+    try:
+        model.learn_from(teacher)
+    except ValueError as error:
+        raise ConfigError(f"model.teacher={folder} {error}") from error
 
 
 def _check_evaluation(config: Config, model: GenerativeModel) -> None:

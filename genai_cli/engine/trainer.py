@@ -42,7 +42,8 @@ _ENCODED = 256  # validation examples whose codes the doctor looks at
 _PICTURED = 32  # validation examples shown beside their reconstructions
 _SCORED = 6  # tag of this use of the seed
 _SCORED_AT_ONCE = 250
-_UNITS = {"image": "images", "text": "tokens", "music": "tokens", "molecules": "tokens"}
+_UNITS = {"image": "images", "text": "tokens", "music": "tokens", "molecules": "tokens", "codes": "codes"}
+_UNITS |= {"rolls": "pieces"}
 
 
 @dataclass(frozen=True)
@@ -284,7 +285,7 @@ class Trainer:
             if self._reference is None:
                 self._reference = Reference.of(self.batches.split, self.validation, self.model.spec)
             self._log_signs(sample_signs(samples, self._reference, self.model.spec))
-        self.log.sheet(self.done, "samples", sheet(samples, self.model.spec))
+        self.log.sheet(self.done, "samples", sheet(self.model.shown(samples), self.model.shown_spec))
         heard = sound(samples, self.model.spec)
         if heard is not None:
             self.log.sound(self.done, "samples", heard)
