@@ -218,6 +218,7 @@ class EncodeConfig:
     run: FolderName
     split: Literal["train", "validation", "test"] = "test"
     images: FolderName | None = None  # a folder, in place of the split
+    texts: FolderName | None = None  # a file of texts, one a line, in place of the split
     out: FolderName | None = None  # the file; null: codes/SPLIT.safetensors in the run directory
     batch_size: PositiveInt = 256
     checkpoint: CheckpointName = "last"
