@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genai_cli import runs, schema
 from genai_cli.commands.measure_benchmark import measure_benchmark
+from genai_cli.commands.measure_condition import measure_condition
 from genai_cli.commands.measure_figures import measure_figures, measure_text, text_windows
 from genai_cli.commands.measure_passages import measure_passages
 from genai_cli.commands.measure_rules import draw_samples, has_rules, measure_rules
@@ -53,7 +54,7 @@ GROUPS = {  # of metrics, by modality
     "points": ("figures", "frechet", "kid", "manifold", "modes"),
     "text": ("figures", "text", "rules", "passages"),
     "music": ("figures", "rules"),
-    "molecules": ("figures", "rules", "benchmark"),
+    "molecules": ("figures", "rules", "benchmark", "condition"),
     "rolls": ("figures", "rules"),
 }  # fmt: skip
 FOLDER_GROUPS = ("frechet", "kid", "manifold", "diversity")
@@ -114,6 +115,8 @@ def _measure(
         yield from measure_text(trained, dataset, split, config, protocol, notes, device)
     if "passages" in groups:
         yield from measure_passages(trained, dataset, split, config, protocol, notes, device)
+    if "condition" in groups and "asked" in (trained.spec.tokenizer or {}):
+        yield from measure_condition(trained, split, config, protocol, notes, device)
     wants_rules = "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"])
     if wants_rules or "benchmark" in groups:
         samples = draw_samples(trained, config, device)
@@ -121,7 +124,9 @@ def _measure(
             yield from measure_rules(trained, dataset, split, samples, config, protocol)
         if "benchmark" in groups:
             yield from measure_benchmark(trained, dataset, split, samples, config, protocol, notes)
-    of_samples = tuple(group for group in groups if group not in ("figures", "text", "rules", "benchmark", "passages"))
+    of_samples = tuple(
+        group for group in groups if group not in ("figures", "text", "rules", "benchmark", "passages", "condition")
+    )
     if not of_samples:
         return
     fake = _draw(config, trained, device)

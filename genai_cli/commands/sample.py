@@ -1,6 +1,7 @@
 """`genai sample`: new examples from a trained run, written as its modality calls for, with one sheet to look at."""
 
 import dataclasses
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from genai_cli.config import SampleConfig
 from genai_cli.data.base import Spec
 from genai_cli.data.music_tokens import read_score
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
+from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.progress import Progress
@@ -93,11 +95,29 @@ def _options(config: SampleConfig, trained: TrainedRun) -> dict[str, Any]:
             options["prompt"] = _read_prompt(options["prompt"], trained)
         if isinstance(options.get("prompts"), list):
             options["prompts"] = [_read_prompt(prompt, trained) for prompt in options["prompts"]]
+    if config.condition:
+        options["prompt"] = _ask(config.condition, options, trained)
     if isinstance(options.get("given"), str):
         options["given"] = read_given(Path(options["given"]), trained.spec)
     if "keep" in options and "given" not in options:
         raise ConfigError(f"keep={options['keep']} says what of given images stays: say which, given=FOLDER")
     return options
+
+
+def _ask(condition: dict[str, float], options: dict[str, Any], trained: TrainedRun) -> Tensor:
+    """The prompt with the token that asks for a property in place of its first."""
+    words = ", ".join(f"condition.{name}={value:g}" for name, value in condition.items())
+    tokenizer = tokenizer_from_json(trained.spec.tokenizer) if trained.spec.tokenizer else None
+    if not isinstance(tokenizer, SmilesTokenizer) or "prompt" not in inspect.signature(trained.model.sample).parameters:
+        raise ConfigError(f"{words}: only molecules that a model draws from left to right can be asked for")
+    if "prompts" in options:
+        raise ConfigError(f"{words}: goes with one prompt, not with prompts")
+    try:
+        token = tokenizer.asking(condition)
+    except ValueError as error:
+        raise ConfigError(f"{words}: {error}") from error
+    prompt = options.get("prompt", torch.zeros(1, dtype=torch.int64))
+    return torch.cat([torch.tensor([token]), prompt[1:]])
 
 
 def read_given(folder: Path, spec: Spec) -> Tensor:
