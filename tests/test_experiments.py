@@ -19,6 +19,8 @@ REQUIRED = {  # what a data set cannot guess
     "midi": ["dataset.path=songs"],
     "smiles": ["dataset.path=molecules.smi"],
     "jsonl": ["dataset.path=pairs.jsonl"],
+    "codes": ["dataset.run=outputs/vqvae_mnist"],
+    "latents": ["dataset.run=outputs/vae_mnist"],
 }
 PAIRS = list(itertools.product(registry.presets("model"), registry.presets("dataset")))
 EXPERIMENTS = sorted(registry.presets("experiment"))

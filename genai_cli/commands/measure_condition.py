@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genai_cli.commands.sampling import sampling_options
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import DataError, Split
 from genai_cli.data.properties import values_of
@@ -37,7 +38,7 @@ def measure_condition(
     asked = torch.tensor([tokenizer.asked.centre(int(token) - 1 - len(tokenizer.tokens)) for token in rows[:, 0]])
     samples = draw(
         trained.model, len(rows), seed=mix(config.seed, _SAMPLES), batch_size=config.batch_size, device=device,
-        options={"prompts": list(rows[:, :1])},
+        options={**sampling_options(config.sampling, trained), "prompts": list(rows[:, :1])},
     )  # fmt: skip
     try:
         ours, theirs = (_property(name, drawn, tokenizer) for drawn in (samples, rows))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genai_cli.commands.sampling import sampling_options
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import Dataset, Split
 from genai_cli.data.tokenizers import Tokenizer, tokenizer_of
@@ -28,8 +29,8 @@ def measure_passages(
     trained: TrainedRun, dataset: Dataset, split: Split, config: EvaluateConfig, protocol: dict[str, Any],
     notes: list[str], device: torch.device,
 ) -> Iterator[Metric]:  # fmt: skip
-    """Beside samples of the model's defaults: as many passages of held-out ("real") and of training text ("train"),
-    random tokens ("noise"), and one sample over and over ("repeated")."""
+    """Beside samples drawn as `config.sampling` says: as many passages of held-out ("real") and of training text
+    ("train"), random tokens ("noise"), and one sample over and over ("repeated")."""
     train = dataset.load("train")
     count = min(config.num_samples, MOST)
     if not isinstance(split, TokenWindows) or not isinstance(train, TokenWindows) or count < 2:
@@ -66,6 +67,7 @@ def measure_passages(
 def _samples(trained: TrainedRun, count: int, config: EvaluateConfig, device: torch.device) -> Tensor:
     takes_length = "length" in inspect.signature(trained.model.sample).parameters
     options = {"length": max(LENGTH, trained.spec.shape[0])} if takes_length else {}
+    options |= sampling_options(config.sampling, trained)
     seed = mix(config.seed, _SAMPLES)
     return draw(trained.model, count, seed=seed, batch_size=config.batch_size, device=device, options=options)
 

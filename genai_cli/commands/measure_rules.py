@@ -4,19 +4,20 @@ Beside each figure stands that of held-out data, which may break rules too, and 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from genai_cli.commands.measure_samples import draw_samples
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import Dataset, Spec, Split
 from genai_cli.data.music_tokens import CHORAL_RANGES
 from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.data.windows import TokenWindows
-from genai_cli.engine.sampling import draw
 from genai_cli.media.sheets import tokens_to_scores, tokens_to_texts
 from genai_cli.metrics.formal import formal_figures
 from genai_cli.metrics.molecules import molecule_figures
@@ -50,18 +51,17 @@ def sample_figures(samples: Tensor, spec: Spec, dataset_name: str) -> dict[str, 
     return formal_figures(tokens_to_texts(samples, spec))
 
 
-def draw_samples(trained: TrainedRun, config: EvaluateConfig, device: torch.device) -> Tensor:
-    """Drawn with the model's defaults, not more than there is time to look at."""
+def draw_few(trained: TrainedRun, config: EvaluateConfig, device: torch.device) -> Tensor:
+    """Drawn as `config.sampling` says, not more than there is time to look at."""
     count = min(config.num_samples, MOST[trained.spec.modality])
-    seed = mix(config.seed, _SAMPLES)
-    return draw(trained.model, count, seed=seed, batch_size=config.batch_size, device=device)
+    return draw_samples(replace(config, num_samples=count), trained, device)
 
 
 def measure_rules(
     trained: TrainedRun, dataset: Dataset, split: Split, samples: Tensor, config: EvaluateConfig,
     protocol: dict[str, Any],
 ) -> Iterator[Metric]:  # fmt: skip
-    """The figures of `samples` (`draw_samples`), those of the split as its control "real"."""
+    """The figures of `samples` (`draw_few`), those of the split as its control "real"."""
     spec, name = trained.spec, trained.config.dataset["name"]
     count = len(samples)
     noise = noise_like(samples, spec, seed=mix(config.seed, _SAMPLES))

@@ -52,7 +52,7 @@ def run(config: ReportConfig, *, folder: Path) -> ExitCode:
 def build(trained: TrainedRun, config: ReportConfig, device: torch.device) -> str:
     """The page of a trained run."""
     spec, model = trained.spec, trained.model
-    shown = SHOWN.get(spec.modality, 64)
+    shown = SHOWN.get(model.shown_spec.modality, 64)
     count = max(shown, 8 if spec.is_tokens else COMPARED)
     progress = Progress(first=0, total=count, unit="samples")
     try:
@@ -66,9 +66,9 @@ def build(trained: TrainedRun, config: ReportConfig, device: torch.device) -> st
     except (DataError, ConfigError) as error:
         notes.append(f"The data are not at hand, so nothing is compared with them: {error}")
     examination = examine(trained.folder, trained.config, trained.step, signs)
-    frames = film(trained.folder / "samples", spec, trained.config.train.num_samples)
+    frames = film(trained.folder / "samples", model.shown_spec, trained.config.train.num_samples)
     parts = [
-        Section("Samples", join(show(samples[:shown], spec, "samples"), audio(samples, spec))),
+        Section("Samples", join(show(model.shown(samples[:shown]), model.shown_spec, "samples"), audio(samples, spec))),
         sections.film(frames),
         sections.doctor(examination.present, examination.past, signs),
         sections.metrics(_newest_evaluation(trained.folder)),

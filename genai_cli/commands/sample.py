@@ -1,29 +1,22 @@
 """`genai sample`: new examples from a trained run, written as its modality calls for, with one sheet to look at."""
 
 import dataclasses
-import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from genai_cli import runs, schema
 from genai_cli.commands.measure_rules import sample_figures
+from genai_cli.commands.sampling import asking_prompt, sampling_options
 from genai_cli.config import SampleConfig
-from genai_cli.data.base import Spec
-from genai_cli.data.music_tokens import read_score
-from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
-from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.media.files import write_samples
-from genai_cli.media.midi import quantise
-from genai_cli.media.rolls import roll_of_score
 from genai_cli.nn.random import SampleRandom
 from genai_cli.runs import TrainedRun
 
@@ -36,7 +29,9 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     trained = runs.load_trained(
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
-    options = _options(config, trained)
+    options = sampling_options(config.options, trained)
+    if config.condition:
+        options["prompt"] = asking_prompt(config.condition, options, trained)
     if config.stream:
         _stream(config, trained, options, device)
         return ExitCode.DONE
@@ -46,12 +41,13 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
             trained.model, config.num_samples, seed=config.seed, batch_size=config.batch_size, device=device,
             options=options, report=progress.advance,
         )  # fmt: skip
+        seen = torch.cat([trained.model.shown(part) for part in samples.split(config.batch_size)])
     except ValueError as error:
         raise ConfigError(f"model={trained.config.model['name']} cannot sample so: {error}") from error
     finally:
         progress.close()
     out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
-    sheet = write_samples(samples, trained.spec, out)
+    sheet = write_samples(seen, trained.model.shown_spec, out)
     figures = sample_figures(samples, trained.spec, trained.config.dataset["name"])
     record = {
         "step": trained.step,
@@ -87,81 +83,12 @@ def _stream(config: SampleConfig, trained: TrainedRun, options: dict[str, Any], 
     print()
 
 
-def _options(config: SampleConfig, trained: TrainedRun) -> dict[str, Any]:
-    """The keyword arguments of the model's `sample`: as typed, prompts as tokens, given images as pixels."""
-    options = dict(config.options)
-    if trained.spec.tokenizer is not None or trained.spec.modality == "rolls":
-        if isinstance(options.get("prompt"), str):
-            options["prompt"] = _read_prompt(options["prompt"], trained)
-        if isinstance(options.get("prompts"), list):
-            options["prompts"] = [_read_prompt(prompt, trained) for prompt in options["prompts"]]
-    if config.condition:
-        options["prompt"] = _ask(config.condition, options, trained)
-    if isinstance(options.get("given"), str):
-        options["given"] = read_given(Path(options["given"]), trained.spec)
-    if "keep" in options and "given" not in options:
-        raise ConfigError(f"keep={options['keep']} says what of given images stays: say which, given=FOLDER")
-    return options
-
-
-def _ask(condition: dict[str, float], options: dict[str, Any], trained: TrainedRun) -> Tensor:
-    """The prompt with the token that asks for a property in place of its first."""
-    words = ", ".join(f"condition.{name}={value:g}" for name, value in condition.items())
-    tokenizer = tokenizer_from_json(trained.spec.tokenizer) if trained.spec.tokenizer else None
-    if not isinstance(tokenizer, SmilesTokenizer) or "prompt" not in inspect.signature(trained.model.sample).parameters:
-        raise ConfigError(f"{words}: only molecules that a model draws from left to right can be asked for")
-    if "prompts" in options:
-        raise ConfigError(f"{words}: goes with one prompt, not with prompts")
-    try:
-        token = tokenizer.asking(condition)
-    except ValueError as error:
-        raise ConfigError(f"{words}: {error}") from error
-    prompt = options.get("prompt", torch.zeros(1, dtype=torch.int64))
-    return torch.cat([torch.tensor([token]), prompt[1:]])
-
-
-def read_given(folder: Path, spec: Spec) -> Tensor:
-    """(N, *spec.shape): the images of a folder in the order of their names, in the range of the data.
-
-    Another size is brought to that of the data; the sheet that lies beside samples is passed over. Raises ConfigError,
-    naming what cannot be read.
-    """
-    if spec.modality != "image":
-        raise ConfigError(f"given={folder}: there is nothing to complete in {spec.modality}, only in images")
-    if not folder.is_dir():
-        raise ConfigError(f"given={folder} is no folder: put the images to be completed into one")
-    channels, height, width = spec.shape
-    low, high = spec.value_range
-    images = []
-    for name, reason in image_paths(folder):
-        if name == "sheet.png":
-            continue
-        try:
-            if reason is not None:
-                raise BrokenImage(reason)
-            picture = read_picture(folder / name)
-        except BrokenImage as error:
-            raise ConfigError(f"given={folder}: {name} cannot be read: {error}") from error
-        pixels = to_pixels(picture, size=max(height, width), channels=channels)
-        images.append(pixels[:, :height, :width].float() / 255 * (high - low) + low)
-    if not images:
-        raise ConfigError(f"given={folder} holds no image")
-    return torch.stack(images)
-
-
-def _read_prompt(prompt: str, trained: TrainedRun) -> Tensor:
-    try:
-        if trained.spec.modality == "rolls":
-            return roll_of_score(quantise(read_score(prompt), 1))
-        return trained.model.read_prompt(prompt)
-    except ValueError as error:
-        raise ConfigError(f"prompt={prompt!r}: {error}") from error
-
-
 def _name(config: SampleConfig, step: int) -> str:
     """A folder for these samples: the same request overwrites itself, another one does not."""
     options = "".join(
-        f"-{key}={value}" for key, value in sorted(config.options.items()) if key not in ("prompt", "prompts")
+        f"-{key}={value}"
+        for key, value in sorted({**config.options, **config.condition}.items())
+        if key not in ("prompt", "prompts")
     )
     return f"step-{step:08d}-seed-{config.seed}{options}".replace("/", "_")[:120]
 

@@ -6,13 +6,14 @@ What follows a SMILES on its line, after white space or a comma, is left out; so
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from genai_cli.data.base import DataError, Dataset, SplitName, TensorSplit
 from genai_cli.data.molecules import longest, molecule_spec, molecule_split, split_of
 from genai_cli.data.properties import PROPERTIES
-from genai_cli.data.smiles_tokens import SmilesTokenizer, problem_of
+from genai_cli.data.smiles_tokens import SmilesTokenizer, problem_of, smiles_tokenizer_from_json
 from genai_cli.data.windows import decode_utf8, read_text
 from genai_cli.rules import Fraction
 
@@ -55,6 +56,17 @@ class Smiles(Dataset):
         return molecule_split(
             molecules, self.tokenizer, length=self.length, source=source, is_training=split == "train"
         )
+
+    def adopt(self, tokenizer: Mapping[str, Any]) -> None:
+        """Raises DataError, naming them, for atoms and bonds that the run did not know."""
+        known = smiles_tokenizer_from_json(tokenizer)
+        unknown = sorted(set(self.tokenizer.tokens) - set(known.tokens))
+        if unknown:
+            raise DataError(
+                f"{self.path} has {', '.join(unknown[:20])}, which the vocabulary of init lacks: leave such molecules "
+                "out, or start from a run whose data have them"
+            )
+        self.tokenizer, self.spec = known, molecule_spec(known, self.length)
 
     def _read(self, max_broken: float) -> list[str]:
         lines = decode_utf8(read_text(self.path), str(self.path)).splitlines()

@@ -26,16 +26,16 @@ def sheet(samples: Tensor, spec: Spec) -> Tensor | str:
     """A picture, (3, H, W) uint8, or for tokens a text, of `samples` (B, *spec.shape).
 
     Shows the first 256 images, the first 8 pieces of music, the first 32 texts, the first 36 molecules, all
-    points (of more than two dimensions, the first two).
+    points (of more than two dimensions, the first two). Codes and latents that nobody decodes are numbers and points.
     """
     match spec.modality:
         case "image":
             return image_grid(images_to_uint8(samples[:MOST_IMAGES], spec))
-        case "points":
-            return plot_points(samples)
+        case "points" | "latents":
+            return plot_points(samples.flatten(1))
         case "music" | "rolls":
             return roll_sheet(to_scores(samples[:MOST_ROLLS], spec))
-        case "text":
+        case "text" | "codes":
             return join_texts(tokens_to_texts(samples[:MOST_TEXTS], spec))
         case "molecules":
             molecules = tokens_to_texts(samples[:MOST_STRUCTURES], spec)
