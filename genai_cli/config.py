@@ -171,13 +171,14 @@ class SampleConfig:
     root: FolderName = "outputs"  # where "latest" looks
     interpolate: PositiveInt | None = None  # samples on each path from one noise to another; null: each on its own
     stream: bool = False  # print one text to the terminal as it is drawn
+    condition: dict[str, float] = field(default_factory=dict)  # properties that molecules are asked to have: logp=2.5
     device: DeviceConfig = field(default_factory=DeviceConfig)
     options: dict[str, Any] = field(default_factory=dict)
 
 
 MetricGroup = Literal[
     "figures", "text", "rules", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
-    "classifier_accuracy_score", "benchmark", "passages",
+    "classifier_accuracy_score", "benchmark", "passages", "condition",
 ]  # fmt: skip
 
 
