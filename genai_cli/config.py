@@ -169,14 +169,16 @@ class SampleConfig:
     weights: Literal["auto", "ema", "raw"] = "auto"  # auto: the average where the run kept one
     out: FolderName | None = None  # a folder; null: DIR/samples/seed-N
     root: FolderName = "outputs"  # where "latest" looks
+    interpolate: PositiveInt | None = None  # samples on each path from one noise to another; null: each on its own
     stream: bool = False  # print one text to the terminal as it is drawn
+    condition: dict[str, float] = field(default_factory=dict)  # properties that molecules are asked to have: logp=2.5
     device: DeviceConfig = field(default_factory=DeviceConfig)
     options: dict[str, Any] = field(default_factory=dict)
 
 
 MetricGroup = Literal[
     "figures", "text", "rules", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
-    "classifier_accuracy_score", "benchmark", "passages",
+    "classifier_accuracy_score", "benchmark", "passages", "condition",
 ]  # fmt: skip
 
 
@@ -217,6 +219,7 @@ class EncodeConfig:
     run: FolderName
     split: Literal["train", "validation", "test"] = "test"
     images: FolderName | None = None  # a folder, in place of the split
+    texts: FolderName | None = None  # a file of texts, one a line, in place of the split
     out: FolderName | None = None  # the file; null: codes/SPLIT.safetensors in the run directory
     batch_size: PositiveInt = 256
     checkpoint: CheckpointName = "last"

@@ -111,7 +111,8 @@ def _train(model: str, config: CompareConfig, out: Path, stop: Stop) -> Job:
     steps = max(1, int(FILLED * budget / median(_step_seconds(pilot))))
     own = [f"train.steps={steps}", f"train.log_every={max(1, min(100, steps // 20))}", f"run.dir={quote(folder)}"]
     code = _run_child([*words, *own], out / f"{model}.log", stop, limit=budget, begun=lambda: is_run(folder))
-    note = f"the time was over before step {steps:,}" if code == ExitCode.TERMINATED else ""
+    is_cut = code == ExitCode.TERMINATED and _last_step(folder) < steps
+    note = f"the time was over before step {steps:,}" if is_cut else ""
     return Job(model, folder, "" if code in SAVED else _describe(code), note)
 
 
@@ -119,6 +120,10 @@ def _step_seconds(folder: Path) -> list[float]:
     """How long a step took, at each log line but the first, in which there is more than steps."""
     lines = read_lines(folder / "metrics.jsonl")
     return [line["time/step_seconds"] for line in lines if "time/step_seconds" in line][1:]
+
+
+def _last_step(folder: Path) -> int:
+    return max((line["step"] for line in read_lines(folder / "metrics.jsonl")), default=0)
 
 
 def _device(config: CompareConfig) -> list[str]:
@@ -149,10 +154,13 @@ def _run_child(
             if deadline == math.inf and begun():
                 deadline = time.monotonic() + limit
             time.sleep(0.05)
-        if child.poll() is None:
+        was_asked = child.poll() is None
+        if was_asked:
             child.terminate()
         try:
-            return child.wait(GRACE)
+            code = child.wait(GRACE)
+            # It had ended by itself, and was leaving when it was asked to.
+            return ExitCode.TERMINATED if was_asked and code == -signal.SIGTERM else code
         except subprocess.TimeoutExpired:
             child.kill()
             return child.wait()

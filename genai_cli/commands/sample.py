@@ -9,7 +9,7 @@ import torch
 
 from genai_cli import runs, schema
 from genai_cli.commands.measure_rules import sample_figures
-from genai_cli.commands.sampling import sampling_options
+from genai_cli.commands.sampling import asking_prompt, sampling_options
 from genai_cli.config import SampleConfig
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.engine.device import choose_device
@@ -30,6 +30,8 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
     options = sampling_options(config.options, trained)
+    if config.condition:
+        options["prompt"] = asking_prompt(config.condition, options, trained)
     if config.stream:
         _stream(config, trained, options, device)
         return ExitCode.DONE
@@ -37,7 +39,7 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     try:
         samples = draw(
             trained.model, config.num_samples, seed=config.seed, batch_size=config.batch_size, device=device,
-            options=options, report=progress.advance,
+            options=options, report=progress.advance, num_stops=config.interpolate,
         )  # fmt: skip
         seen = torch.cat([trained.model.shown(part) for part in samples.split(config.batch_size)])
     except ValueError as error:
@@ -84,8 +86,11 @@ def _stream(config: SampleConfig, trained: TrainedRun, options: dict[str, Any], 
 def _name(config: SampleConfig, step: int) -> str:
     """A folder for these samples: the same request overwrites itself, another one does not."""
     options = "".join(
-        f"-{key}={value}" for key, value in sorted(config.options.items()) if key not in ("prompt", "prompts")
+        f"-{key}={value}"
+        for key, value in sorted({**config.options, **config.condition}.items())
+        if key not in ("prompt", "prompts")
     )
+    options += f"-interpolate={config.interpolate}" if config.interpolate else ""
     return f"step-{step:08d}-seed-{config.seed}{options}".replace("/", "_")[:120]
 
 

@@ -107,6 +107,10 @@ class GenerativeModel(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no posterior")
 
+    def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Tokens (B, T) to a vector of each row, (B, D), of the places that `mask` (B, T) leaves in."""
+        raise NotImplementedError(f"{type(self).__name__} does not embed texts")
+
     def codes_of(self, x: Tensor) -> Tensor:
         """Examples (B, *spec.shape) as numbers of a quantiser's codes, (B, T) int64."""
         raise NotImplementedError(f"{type(self).__name__} has no quantiser")
