@@ -194,9 +194,10 @@ def _time_sampler(folder: Path, config: CompareConfig) -> tuple[int, int, float]
     trained = runs.load_trained(
         folder, schema.read_run_config(folder), checkpoint="last", weights="auto", device=device
     )
-    draw(trained.model, 2, seed=0, batch_size=2, device=device)  # what only the first call costs
+    sources = None if trained.model.translates is None else runs.build_dataset(trained.config).load("test")
+    draw(trained.model, 2, seed=0, batch_size=2, device=device, sources=sources)  # what only the first call costs
     started = time.perf_counter()
-    draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device)
+    draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device, sources=sources)
     if device.type == "cuda":
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - started) / TIMED

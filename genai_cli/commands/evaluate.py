@@ -23,7 +23,7 @@ from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_p
 from genai_cli.data.pixels import decode_images
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.progress import Progress
-from genai_cli.engine.sampling import draw
+from genai_cli.engine.sampling import draw, source_positions
 from genai_cli.engine.storage import replace_durably, to_json
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.metrics.controls import void
@@ -114,7 +114,7 @@ def _measure(
     of_samples = tuple(group for group in groups if group not in ("figures", "text", "rules"))
     if not of_samples:
         return
-    fake = _draw(config, trained, device)
+    fake = _draw(config, trained, split, device)
     seed = mix(config.seed, _METRICS) % 2**62
     protocol = {**protocol, "sampler": _sampler(trained)}
     other: SplitName = "validation" if config.split == "test" else "test"
@@ -128,7 +128,7 @@ def _measure(
     extractor = _extractor(config, trained.spec.shape, classifier, device)
     images = Images(
         fake=fake, real=real["image"], control=control["image"], train=train["image"],
-        asked=_asked(trained, len(fake)), real_labels=real.get("label"), control_labels=control.get("label"),
+        asked=_asked(config, trained, split), real_labels=real.get("label"), control_labels=control.get("label"),
         train_labels=train.get("label"), num_classes=len(trained.spec.classes),
     )  # fmt: skip
     notes += _left_out(of_samples, images)
@@ -136,20 +136,26 @@ def _measure(
     yield from _shown(found)
 
 
-def _draw(config: EvaluateConfig, trained: TrainedRun, device: torch.device) -> Tensor:
+def _draw(config: EvaluateConfig, trained: TrainedRun, split: Split, device: torch.device) -> Tensor:
     """(num_samples, *spec.shape); sample i of a conditional model is of class i mod K."""
     progress = Progress(first=0, total=config.num_samples, unit="samples")
     try:
         return draw(
             trained.model, config.num_samples, seed=mix(config.seed, _SAMPLES), batch_size=config.batch_size,
-            device=device, report=progress.advance,
+            device=device, sources=split, report=progress.advance,
         ).float()  # fmt: skip
     finally:
         progress.close()
 
 
-def _asked(trained: TrainedRun, count: int) -> Tensor | None:
-    """The class that each sample was asked to be of, where the model takes a `label` and was trained with them."""
+def _asked(config: EvaluateConfig, trained: TrainedRun, split: Split) -> Tensor | None:
+    """The class that each sample was asked to be of: by a `label`, or by the source that is translated."""
+    count = config.num_samples
+    if trained.model.translates is not None:
+        if not trained.spec.classes or not trained.spec.is_paired:
+            return None
+        positions = source_positions(len(split), count, seed=mix(config.seed, _SAMPLES))
+        return split.fetch(positions)["label"].cpu()[torch.arange(count) % len(positions)]
     if not trained.spec.classes or "label" not in inspect.signature(trained.model.sample).parameters:
         return None
     options = trained.config.model

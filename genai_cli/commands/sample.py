@@ -10,13 +10,14 @@ from torch import Tensor
 
 from genai_cli import runs, schema
 from genai_cli.commands.measure_rules import sample_figures
+from genai_cli.commands.translate import compare_sides, held_out
 from genai_cli.config import SampleConfig
 from genai_cli.data.base import Spec
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.progress import Progress
-from genai_cli.engine.sampling import draw
+from genai_cli.engine.sampling import draw, with_given
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.media.files import write_samples
 from genai_cli.nn.random import SampleRandom
@@ -35,8 +36,10 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     if config.stream:
         _stream(config, trained, options, device)
         return ExitCode.DONE
+    sources = held_out(config, trained, options, device)
     progress = Progress(first=0, total=config.num_samples, unit="samples")
     try:
+        options = with_given(trained.model, options, sources, config.num_samples, seed=config.seed)
         samples = draw(
             trained.model, config.num_samples, seed=config.seed, batch_size=config.batch_size, device=device,
             options=options, report=progress.advance,
@@ -46,7 +49,10 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     finally:
         progress.close()
     out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
-    sheet = write_samples(samples, trained.spec, out)
+    shown = None
+    if trained.model.translates is not None:
+        shown = compare_sides(config, trained, options, samples, sources, device)
+    sheet = write_samples(samples, trained.spec, out, shown=shown)
     figures = sample_figures(samples, trained.spec, trained.config.dataset["name"])
     record = {
         "step": trained.step,
@@ -91,7 +97,9 @@ def _options(config: SampleConfig, trained: TrainedRun) -> dict[str, Any]:
         if isinstance(options.get("prompts"), list):
             options["prompts"] = [_read_prompt(prompt, trained) for prompt in options["prompts"]]
     if isinstance(options.get("given"), str):
-        options["given"] = read_given(Path(options["given"]), trained.spec)
+        side, _ = trained.model.sides(**options)
+        spec = trained.spec if trained.model.translates is None else trained.spec.side(side)
+        options["given"] = read_given(Path(options["given"]), spec)
     if "keep" in options and "given" not in options:
         raise ConfigError(f"keep={options['keep']} says what of given images stays: say which, given=FOLDER")
     return options
