@@ -18,7 +18,8 @@ LARGEST_INT = 2**63 - 1
 _PLAIN = {"int": int, "float": float, "str": str, "bool": bool, "Any": Any, "list": list, "tuple": tuple, "dict": dict}
 _RULED = {name: kind for name, kind in vars(rules).items() if get_origin(kind) is Annotated}
 # A tensor that `sample` takes (a prompt) comes from the shell as text; the run's tokenizer makes it a tensor.
-_NAMES = _PLAIN | _RULED | {"Tensor": str}
+# A model that it takes (a guide) comes as the directory of its run.
+_NAMES = _PLAIN | _RULED | {"Tensor": str, "GenerativeModel": str}
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
 
 

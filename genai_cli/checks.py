@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from genai_cli import expressions, registry
 from genai_cli.annotations import Misfit, conform, printable, read_annotation, show
-from genai_cli.config import Config, ConfigError, DoctorConfig, OptimizerConfig, TrainConfig
+from genai_cli.config import AdapterConfig, Config, ConfigError, DoctorConfig, OptimizerConfig, TrainConfig
 from genai_cli.registry import DATASET, MODEL, Definition, Kind, Option
 from genai_cli.suggest import MAX_LISTED, advice, nearest
 
@@ -192,6 +192,20 @@ class Check:
         for key, policy in dataclasses.asdict(doctor).items():
             if policy == "rollback":
                 self.problem(f"doctor.{key}=rollback needs checkpoints; give train.save_every, or doctor.{key}=stop")
+
+    def start(self, known: Mapping[str, Any]) -> None:
+        """What stays as it was needs a run that it was in; an adapter leaves nothing for `freeze` to say."""
+        if self.has_problem("init", "freeze", "adapter"):
+            return
+        init, freeze, adapter = known.get("init"), known.get("freeze", ()), known.get("adapter", AdapterConfig())
+        if init is None and freeze:
+            self.problem(f"freeze={show(freeze)} needs init=RUN: weights that nobody trained would stay random")
+        if init is None and adapter.name != "none":
+            self.problem(f"adapter={adapter.name} needs init=RUN, the run whose weights it is added to")
+        if adapter.name != "none" and freeze:
+            self.problem(f"freeze={show(freeze)}: adapter={adapter.name} keeps every weight of init; leave freeze out")
+        if adapter.name == "none" and adapter != AdapterConfig():
+            self.problem("adapter.rank, alpha and targets have no effect with adapter=none; give adapter=lora")
 
 
 def prefer_typed(values: Mapping[str, Any], typed: Iterable[str]) -> dict[str, Any]:

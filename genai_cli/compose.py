@@ -26,6 +26,7 @@ OUTRANKED = (
     "optimizer",
     "device",
     "logger",
+    "adapter",
 )  # groups that come before the model, so that its preset may set their keys
 # Hydra keeps its hands off: no directory, no log file, no logging of its own.
 QUIET = [

@@ -22,6 +22,7 @@ from genai_cli.rules import (
 )
 
 __all__ = [
+    "AdapterConfig",
     "CompareConfig",
     "Config",
     "ConfigError",
@@ -91,6 +92,16 @@ class DeviceConfig:
 
 
 @dataclass(frozen=True)
+class AdapterConfig:
+    """What is learned beside the weights of `init`, which then stay as they are."""
+
+    name: Literal["none", "lora"] = "none"
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0  # the adapters' output is multiplied by alpha / rank
+    targets: tuple[str, ...] = ("*",)  # patterns of names: which layers get one
+
+
+@dataclass(frozen=True)
 class LoggerConfig:
     tensorboard: bool = True
 
@@ -137,6 +148,9 @@ class Config:
     doctor: DoctorConfig = field(default_factory=DoctorConfig)
     run: RunConfig = field(default_factory=RunConfig)
     seed: NonNegativeInt = 0
+    init: FolderName | None = None  # a run whose weights to start from
+    freeze: tuple[str, ...] = ()  # of these, patterns of names that stay as they are
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     plugins: tuple[str, ...] = ()  # installed packages whose models and data sets may be named
 
 
@@ -159,7 +173,7 @@ class SampleConfig:
 
 MetricGroup = Literal[
     "figures", "text", "rules", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
-    "classifier_accuracy_score",
+    "classifier_accuracy_score", "benchmark", "passages",
 ]  # fmt: skip
 
 
@@ -167,16 +181,18 @@ MetricGroup = Literal[
 class EvaluateConfig:
     """`genai evaluate`: of a run, or of the images in one folder held against those in another.
 
-    Other keys are the keyword arguments of the model's own `evaluate`.
+    Other keys are the keyword arguments of the model's own `evaluate` and `sample`.
     """
 
     run: FolderName | None = None
     real: FolderName | None = None  # two folders of images in place of a run
     fake: FolderName | None = None
     text: str | None = None  # a text file in place of the split
+    alerts: FolderName | None = None  # of MOSES: mcf.csv and wehi_pains.csv; null: where the package molsets has them
     metrics: tuple[MetricGroup, ...] | None = None  # null: all that apply
     # What images are compared by; auto: a classifier of the data where these have labels, else the random network.
     extractor: Literal["auto", "random", "efficientnet"] = "auto"
+    inception: str | None = None  # or by Inception-v3: the file of its weights
     num_samples: PositiveInt = 2000  # drawn from the model
     split: Literal["validation", "test"] = "test"
     seed: NonNegativeInt = 0
@@ -187,7 +203,8 @@ class EvaluateConfig:
     channels: Literal[1, 3] = 3  # of these
     root: FolderName = "outputs"
     device: DeviceConfig = field(default_factory=DeviceConfig)
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)  # of the model's `evaluate`
+    sampling: dict[str, Any] = field(default_factory=dict)  # of its `sample`
 
 
 @dataclass(frozen=True)
@@ -244,6 +261,9 @@ class CompareConfig:
     budget: Duration | None = None  # of wall-clock time to train each, from its first step to its end
     options: tuple[str, ...] = ()  # more of what `genai train` takes, for each of them
     metrics: tuple[MetricGroup, ...] | None = None  # as of `genai evaluate`
+    sample: dict[str, Any] = field(default_factory=dict)  # options of `genai sample`: one value, or a list to try each
+    extractor: Literal["auto", "random", "efficientnet"] = "auto"  # as of `genai evaluate`
+    inception: str | None = None  # as of `genai evaluate`
     by: str | None = None  # the metric of the charts; null: a distance of samples where there is one, else the first
     num_samples: PositiveInt = 2000  # drawn to evaluate each
     split: Literal["validation", "test"] = "test"

@@ -1,10 +1,11 @@
 """From overrides to the checked configuration of a command: what is composed, from where, and which schema judges."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from genai_cli import registry
+from genai_cli.annotations import show
 from genai_cli.checks import prefer_typed
 from genai_cli.compose import MISSING, Composed, compose_command, compose_over
 from genai_cli.config import CompareConfig, Config, EvaluateConfig, ExamineConfig, ReportConfig, RunConfig, SampleConfig
@@ -18,7 +19,9 @@ from genai_cli.schema import (
     check_evaluate,
     check_run_command,
     check_sample,
+    check_sampling,
     judge_train,
+    plain,
     read_run_config,
     refused_changes,
 )
@@ -48,18 +51,73 @@ def configure(command: str, job: list[Typed], overrides: Overrides) -> Configure
 
 
 def _configure_train(job: list[Typed], overrides: Overrides) -> Configured:
+    directory, base = _base_of(job)
+    is_like_base = base is not None and not any(typed.key == "model" and typed.is_group for typed in job)
+    if is_like_base and base["model"]["name"] in registry.presets("model", overrides.config_dir):
+        job = [*job, Typed("model", base["model"]["name"], base["model"]["name"], is_group=True)]
     composed = compose_command("train", job, overrides.config_dir)
+    if base is not None:
+        composed = _start_from(composed, directory, base, is_like_base)
     config, problems = judge_train(
         prefer_typed(composed.resolved, composed.typed),
         choices=composed.choices,
         unjudged={*composed.missing, *overrides.guessed},
     )
     problems = [*overrides.problems, *_missing_groups(composed, job, overrides), *problems]
+    if config is not None and base is not None:
+        problems += _differences(config, composed, base)
     if problems:
         raise ConfigError(*problems)
     _check_directory(config)
     values, resolved = (prefer_typed(shown, composed.typed) for shown in (composed.values, composed.resolved))
     return Configured(config, None, values, resolved)
+
+
+def _base_of(job: list[Typed]) -> tuple[Path | None, dict[str, Any] | None]:
+    """The run that `init=` names, and its configuration. Raises ConfigError."""
+    named = [typed for typed in job if typed.key == "init" and typed.value is not None]
+    if not named:
+        return None, None
+    roots = [str(typed.value) for typed in job if typed.key == "run.root"]
+    try:
+        directory = find_run(named[-1].text, roots[-1] if roots else RunConfig().root)
+    except ConfigError as error:
+        raise ConfigError(*(problem.replace("run=", "init=", 1) for problem in error.problems)) from error
+    _model_of(directory)
+    return directory, read_config(directory)
+
+
+def _start_from(composed: Composed, directory: Path, base: dict[str, Any], is_like_base: bool) -> Composed:
+    """`composed` with the run's directory in `init`; and, where no model was chosen, with that of the run."""
+
+    def start(values: dict[str, Any]) -> dict[str, Any]:
+        values = {**values, "init": str(directory), "plugins": values.get("plugins") or base.get("plugins", [])}
+        if is_like_base:
+            typed = {key.partition(".")[2] for key in composed.typed if key.startswith("model.")}
+            own = {key: value for key, value in values["model"].items() if key in typed}
+            values["model"] = base["model"] | own
+        return values
+
+    return replace(composed, values=start(composed.values), resolved=start(composed.resolved))
+
+
+def _differences(config: Config, composed: Composed, base: dict[str, Any]) -> list[str]:
+    """One sentence where the model is another than that of the run which it starts from, in what nobody typed."""
+    if config.model["name"] != base["model"]["name"]:
+        there, here = base["model"]["name"], config.model["name"]
+        return [
+            f"init={config.init} is of model={there}, not model={here}; leave model=... out to take that of the run"
+        ]
+    keys = [
+        key for key in {**base["model"], **config.model}
+        if base["model"].get(key) != plain(config.model.get(key)) and f"model.{key}" not in composed.typed
+    ]  # fmt: skip
+    if not keys:
+        return []
+    differing = ", ".join(
+        f"model.{key} ({show(base['model'].get(key))} there, {show(config.model.get(key))} here)" for key in keys
+    )
+    return [f"init={config.init} has another model in {differing}; leave model=... out to take that of the run"]
 
 
 def _check_directory(config: Config) -> None:
@@ -99,19 +157,23 @@ def _configure_compare(job: list[Typed], overrides: Overrides) -> Configured:
     """`genai compare`: the runs must be there, and each model must be one that can be trained as is said."""
     composed = compose_command("compare", job, overrides.config_dir)
     config = check_compare(composed.resolved)
-    problems = list(overrides.problems)
+    problems, models = list(overrides.problems), []
     for run in config.runs:
         try:
-            find_run(run, config.root)
+            model, plugins = _model_of(find_run(run, config.root))
+            models.append(registry.define(registry.MODEL, model["name"], plugins))
         except ConfigError as error:
             problems += error.problems
     for model in config.model:
         words = [f"model={model}", f"dataset={config.dataset}", *config.options]
         training = Overrides(words, is_sweep=False, config_dir=overrides.config_dir)
         try:
-            _configure_train(next(training.jobs()), training)
+            trained = _configure_train(next(training.jobs()), training).config
+            models.append(registry.define(registry.MODEL, trained.model["name"], trained.plugins))
         except ConfigError as error:
             problems += [problem for problem in error.problems if problem not in problems]
+    if models:
+        problems += check_sampling(config.sample, models)
     if problems:
         raise ConfigError(*problems)
     return Configured(config, None, composed.values, composed.resolved)

@@ -21,7 +21,7 @@ from genai_cli.suggest import advice
 
 PACKAGE = Path(__file__).resolve().parent
 GROUPS = {  # the folders of conf/ that a command composes: what `group=NAME` can choose
-    "train": ("model", "dataset", "optimizer", "device", "logger", "experiment"),
+    "train": ("model", "dataset", "optimizer", "device", "logger", "adapter", "experiment"),
     "sample": ("device",),
     "evaluate": ("device",),
     "encode": ("device",),

@@ -6,6 +6,7 @@ Hydra, no import of what a configuration names.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +29,7 @@ from genai_cli.config import (
     TrainConfig,
 )
 from genai_cli.locate import read_config
-from genai_cli.registry import DATASET, MODEL
+from genai_cli.registry import DATASET, MODEL, Definition
 from genai_cli.suggest import advice
 
 # What a run that goes on may change: its length, rhythm and safety. No number computed so far depends on them.
@@ -82,6 +83,7 @@ def judge_train(
         check.length(known.get("train", TrainConfig()))
     check.batch(known.get("train"))
     check.doctor(known.get("doctor"), known.get("train", TrainConfig()))
+    check.start(known)
     if check.problems or unjudged:
         return None, check.problems
     name = "_".join(choices.get(word) or known[word]["name"] for word in ("model", "dataset"))
@@ -133,16 +135,16 @@ def check_sample(
 def check_evaluate(
     values: Mapping[str, Any], model: Mapping[str, Any] | None = None, plugins: Iterable[str] = ()
 ) -> EvaluateConfig:
-    """The checked configuration of `genai evaluate`; `model` is the run's, whose `evaluate` has options of its own."""
+    """The checked configuration of `genai evaluate`; `model` is the run's, whose methods have options of their own."""
     return _check_for_run(EvaluateConfig, "evaluate", values, model, plugins)
 
 
 def _check_for_run(
     kind: type, command: str, values: Mapping[str, Any], model: Mapping[str, Any] | None, plugins: Iterable[str]
 ) -> Any:
-    """A `kind` whose `options` are the keyword arguments of the method of the model that `command` calls."""
+    """A `kind` whose `options` are the keyword arguments of the methods of the model that `command` calls."""
     check = Check()
-    fields = {field.name for field in dataclasses.fields(kind)} - {"options"}
+    fields = {field.name for field in dataclasses.fields(kind)} - {"options", "sampling"}
     own = {key: value for key, value in values.items() if key in fields}
     others = {key: value for key, value in values.items() if key not in fields}
     known = check.record(kind, own)
@@ -151,11 +153,16 @@ def _check_for_run(
             check.problem(f"{key} is no key of genai {command}; {advice(key, fields)}")
     else:
         definition = registry.define(MODEL, model["name"], plugins)
-        options = definition.sample_options if command == "sample" else definition.evaluate_options
+        own = definition.sample_options if command == "sample" else definition.evaluate_options
         owner = f"genai {command} or of model={model['name']}"
-        known["options"] = check.options(options, others, "", owner, also=fields, fill=False)
+        given = check.options({**definition.sample_options, **own}, others, "", owner, also=fields, fill=False)
+        known["options"] = {key: value for key, value in given.items() if key in own}
+        if kind is EvaluateConfig:
+            known["sampling"] = {key: value for key, value in given.items() if key not in own}
     if kind is EvaluateConfig:
         _check_folders(check, known)
+        if known.get("inception") is not None and known.get("extractor", "auto") != "auto":
+            check.problem(f"inception={known['inception']} and extractor={known['extractor']}: give one of the two")
     _refuse_training_keys(check, known, f"genai {command}")
     check.raise_problems()
     return kind(**known)
@@ -208,6 +215,8 @@ def check_compare(values: Mapping[str, Any]) -> CompareConfig:
         for key in ("dataset", "budget"):
             if values.get(key) is None:
                 check.problem(f"{key} is required with model=[...]: dataset=NAME budget=10min")
+    if known.get("inception") is not None and known.get("extractor", "auto") != "auto":
+        check.problem(f"inception={known['inception']} and extractor={known['extractor']}: give one of the two")
     for option in known.get("options", ()):
         key = option.partition("=")[0]
         if key in SET_BY_COMPARE:
@@ -218,6 +227,39 @@ def check_compare(values: Mapping[str, Any]) -> CompareConfig:
     _refuse_training_keys(check, known, "genai compare")
     check.raise_problems()
     return CompareConfig(**known)
+
+
+MOST_POINTS = 100  # ways of sampling one run
+
+
+def check_sampling(sample: Mapping[str, Any], models: Iterable[Definition]) -> list[str]:
+    """What is wrong with the `sample` of `genai compare`: each key must be an option of one model at least."""
+    check, models = Check(), list(models)
+    options = {key: option for model in models for key, option in model.sample_options.items()}
+    owner = " or ".join(dict.fromkeys(f"model={model.name}" for model in models))
+    for key in sample:
+        if key not in options:
+            check.problem(f"sample.{key} is no option of samples of {owner}; {advice(key, options, before='sample.')}")
+    for model in models:
+        grid = sampling_grid(sample, model.sample_options)
+        if len(grid) > MOST_POINTS:
+            check.problem(f"sample.* are {len(grid):,} ways of sampling model={model.name}; {MOST_POINTS} are the most")
+            continue
+        for point in grid or ():
+            check.options(model.sample_options, point, "sample.", f"model={model.name}", fill=False)
+        if not grid:
+            check.problem("sample.*: an empty list is no value; leave the key out")
+    return check.problems
+
+
+def sampling_grid(sample: Mapping[str, Any], options: Iterable[str]) -> list[dict[str, Any]]:
+    """Every combination of the values that `sample` gives of those keys that are among `options`."""
+    values = {
+        key: list(value) if isinstance(value, list | tuple) else [value]
+        for key, value in sample.items()
+        if key in set(options)
+    }
+    return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 
 
 def _refuse_training_keys(check: Check, known: Mapping[str, Any], command: str) -> None:

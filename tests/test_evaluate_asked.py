@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from genai_cli.commands.evaluate import _asked
+from genai_cli.commands.measure_samples import _asked
 from genai_cli.data.base import Spec
 from genai_cli.models.made import MADE
 from genai_cli.models.meanflow import MeanFlow

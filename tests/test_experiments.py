@@ -19,6 +19,8 @@ REQUIRED = {  # what a data set cannot guess
     "midi": ["dataset.path=songs"],
     "smiles": ["dataset.path=molecules.smi"],
     "jsonl": ["dataset.path=pairs.jsonl"],
+    "codes": ["dataset.run=outputs/vqvae_mnist"],
+    "latents": ["dataset.run=outputs/vae_mnist"],
     "paired": ["dataset.path=pairs"],
     "unpaired": ["dataset.source=horses", "dataset.target=zebras"],
 }

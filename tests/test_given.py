@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genai_cli.commands.sample import read_given
+from genai_cli.commands.sampling import read_given
 from genai_cli.data.base import Spec
 from genai_cli.errors import ConfigError
 from genai_cli.media.files import write_samples

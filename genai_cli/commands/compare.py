@@ -1,34 +1,41 @@
 """`genai compare`: runs side by side, with the same metrics; or models, each trained for the same time before that.
 
+Each may be sampled in several ways (`sample.steps=[5,10,20]`): then every way is one of those compared.
+
 Training and evaluation are child processes, one at a time: each has the machine to itself, and a crash of one touches
 no other.
 """
 
+import json
 import math
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from genai_cli import runs, schema
+from genai_cli import registry, runs, schema
+from genai_cli.commands.evaluate import GROUPS
 from genai_cli.commands.list import print_table
+from genai_cli.commands.sampling import sampling_options
 from genai_cli.commands.sweep import CAUSES, CHILD, Stop
 from genai_cli.config import CompareConfig
 from genai_cli.engine.device import choose_device
-from genai_cli.engine.sampling import draw
+from genai_cli.engine.sampling import draw, with_given
 from genai_cli.engine.storage import to_json
 from genai_cli.errors import ConfigError, ExitCode, GenaiError
 from genai_cli.locate import find_run, is_run, make_directory, read_lines
 from genai_cli.media.files import write_file
 from genai_cli.metrics.record import read_records, same_protocol
 from genai_cli.overrides import quote
-from genai_cli.report.comparison import Contestant, charts, choose_metric, comparison_page, rows
+from genai_cli.report.comparison import Contestant, charts, choose_metric, comparison_page, named, rows
+from genai_cli.report.standalone import png_file, svg_file
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 PILOT_STEPS, PILOT_LINES = 100_000, 4  # of the pilot at most; the log lines that are enough
@@ -46,6 +53,7 @@ class Job:
     folder: Path
     problem: str = ""
     note: str = ""  # worth knowing, and no failure
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # options of samples
 
 
 def run(config: CompareConfig, *, folder: None = None) -> ExitCode:
@@ -58,7 +66,8 @@ def run(config: CompareConfig, *, folder: None = None) -> ExitCode:
             jobs = [Job(name, path) for name, path in zip(_names(folders), folders, strict=True)]
         else:
             jobs = [_train(model, config, out, stop) for model in config.model if stop.signal is None]
-        contestants = [_measure(job, config, out, stop) for job in jobs if stop.signal is None]
+        ways = [way for job in jobs for way in _ways(job, config)]
+        contestants = [_measure(way, config, out, stop) for way in ways if stop.signal is None]
     if stop.signal is not None:
         return ExitCode.INTERRUPTED if stop.signal == signal.SIGINT else ExitCode.TERMINATED
     _conclude(config, out, contestants)
@@ -165,39 +174,70 @@ def _describe(code: int) -> str:
 # -- measuring -------------------------------------------------------------------------------------------------------
 
 
+def _ways(job: Job, config: CompareConfig) -> list[Job]:
+    """The job once for each way of sampling it: those of `config.sample` that its model knows."""
+    if job.problem or not config.sample or not is_run(job.folder):
+        return [job]
+    trained = schema.read_run_config(job.folder)
+    options = registry.define(registry.MODEL, trained.model["name"], trained.plugins).sample_options
+    return [replace(job, sampling=point) for point in schema.sampling_grid(config.sample, options)]
+
+
 def _measure(job: Job, config: CompareConfig, out: Path, stop: Stop) -> Contestant:
     """Evaluate a run in a child, time its sampler here."""
+    name = named(job.name, job.sampling)
+    contestant = Contestant(
+        name, str(job.folder), 0, None, 0, None, note=job.note, run=job.name, sampling=job.sampling
+    )  # fmt: skip
     if job.problem or not is_run(job.folder):
-        return Contestant(job.name, str(job.folder), 0, None, 0, None, problem=job.problem or "it was never trained")
-    print(f"{job.name}: evaluating", flush=True)
+        return replace(contestant, problem=job.problem or "it was never trained")
+    print(f"{name}: evaluating", flush=True)
     words = ["evaluate", f"run={quote(job.folder)}", f"num_samples={config.num_samples}", f"split={config.split}"]
-    words += [f"seed={config.seed}", *_device(config)]
-    words += [f"metrics=[{','.join(config.metrics)}]"] if config.metrics else []
+    words += [f"seed={config.seed}", f"extractor={config.extractor}", *_device(config)]
+    words += [f"inception={quote(config.inception)}"] if config.inception else []
+    words += [f"{key}={_typed(value)}" for key, value in job.sampling.items()]
+    metrics = config.metrics or (_of_samples(job.folder) if job.sampling else None)
+    words += [f"metrics=[{','.join(metrics)}]"] if metrics else []
     before = len(read_records(job.folder))
-    code = _run_child(words, out / f"{job.name.replace('/', '_')}-evaluate.log", stop)
+    code = _run_child(words, out / f"{re.sub('[^-.=+A-Za-z0-9]+', '_', name)}-evaluate.log", stop)
     records = read_records(job.folder)
-    metrics = records[-1]["metrics"] if len(records) > before else []
-    problem = "" if code == ExitCode.DONE else f"evaluation: {_describe(code)}"
+    found = records[-1]["metrics"] if len(records) > before else []
     try:
-        step, parameters, latency = _time_sampler(job.folder, config)
-    except GenaiError as error:
-        return Contestant(job.name, str(job.folder), 0, None, 0, None, problem=str(error))
-    return Contestant(
-        job.name, str(job.folder), step, _training_seconds(job.folder), parameters, latency,
-        {str(metric["name"]): metric for metric in metrics}, problem, job.note,
+        step, parameters, latency = _time_sampler(job, config)
+    except (GenaiError, ValueError) as error:
+        return replace(contestant, problem=str(error))
+    return replace(
+        contestant, step=step, seconds=_training_seconds(job.folder), parameters=parameters, sampling_seconds=latency,
+        metrics={str(metric["name"]): metric for metric in found},
+        problem="" if code == ExitCode.DONE else f"evaluation: {_describe(code)}",
     )  # fmt: skip
 
 
-def _time_sampler(folder: Path, config: CompareConfig) -> tuple[int, int, float]:
+def _of_samples(folder: Path) -> tuple[str, ...]:
+    """The metrics that say how good samples are: those that another way of sampling moves."""
+    told = ("frechet", "kid", "manifold", "modes", "agreement", "rules")
+    return tuple(group for group in GROUPS.get(runs.read_spec(folder).modality, ()) if group in told)
+
+
+def _typed(value: Any) -> str:
+    """An option as the user would type it."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_typed, value))}]"
+    return quote(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _time_sampler(job: Job, config: CompareConfig) -> tuple[int, int, float]:
     """The step of the newest checkpoint, the number of parameters, and the seconds that one sample takes."""
     device = choose_device(config.device)
     trained = runs.load_trained(
-        folder, schema.read_run_config(folder), checkpoint="last", weights="auto", device=device
+        job.folder, schema.read_run_config(job.folder), checkpoint="last", weights="auto", device=device
     )
+    options = sampling_options(dict(job.sampling), trained)
     sources = None if trained.model.translates is None else runs.build_dataset(trained.config).load("test")
-    draw(trained.model, 2, seed=0, batch_size=2, device=device, sources=sources)  # what only the first call costs
+    options = with_given(trained.model, options, sources, TIMED, seed=0)
+    draw(trained.model, 2, seed=0, batch_size=2, device=device, options=options)  # what only the first call costs
     started = time.perf_counter()
-    draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device, sources=sources)
+    draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device, options=options)
     if device.type == "cuda":
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - started) / TIMED
@@ -220,7 +260,7 @@ def _training_seconds(folder: Path) -> float | None:
 def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -> None:
     is_measured = any(config.by in each.metrics for each in contestants)
     metric = config.by if is_measured else choose_metric(contestants)
-    title = " and ".join(config.model or [each.name for each in contestants])
+    title = " and ".join(config.model or dict.fromkeys(each.run for each in contestants))
     what = f"Each trained for {config.budget} on {config.dataset}, one after the other. " if config.model else ""
     lead = f"{what}{config.num_samples:,} samples each, {config.split} split, seed {config.seed}."
     differing = _differing_protocols(contestants, metric)
@@ -230,20 +270,14 @@ def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -
     write_file(out / "compare.html", comparison_page(title, " ".join([lead, *notes]), contestants, metric).encode())
     write_file(out / "compare.json", to_json([each.to_json() for each in contestants]))
     for label, chart in (charts(contestants, metric) if metric else {}).items():
-        name = label.partition(" (")[0].replace(" ", "-")
-        write_file(out / f"{metric}-by-{name}.svg", _standalone(chart).encode())
+        path = out / f"{metric}-by-{label.partition(' (')[0].replace(' ', '-')}.svg"
+        svg = svg_file(chart, f"{metric} against {label}: {title}")
+        write_file(path, svg.encode())
+        write_file(path.with_suffix(".png"), png_file(svg))
     print_table(*rows(contestants))
     for note in notes:
         print(f"note: {note}")
     print(f"\nwritten to {out / 'compare.html'}")
-
-
-def _standalone(chart: str) -> str:
-    """The picture of a figure as a file of its own, with the style that a page would give it."""
-    style = "<style>text{font:11px sans-serif;fill:#555}.grid{stroke:#e3e3e6}</style>"
-    start, stop = chart.index("<svg"), chart.index("</svg>")
-    opened = chart.index(">", start) + 1
-    return f"{chart[start:opened]}{style}{chart[opened:stop]}</svg>\n"
 
 
 def _differing_protocols(contestants: Sequence[Contestant], metric: str | None) -> dict[str, str]:

@@ -21,7 +21,7 @@ from genai_cli.engine.device import choose_device
 from genai_cli.engine.figures import first_batch
 from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw
-from genai_cli.errors import ConfigError, ExitCode
+from genai_cli.errors import ExitCode
 from genai_cli.locate import read_lines
 from genai_cli.models.base import GenerativeModel
 from genai_cli.runs import TrainedRun
@@ -74,11 +74,8 @@ def run(config: ExamineConfig, *, folder: Path) -> ExitCode:
 
 def data_of(trained: TrainedRun) -> Dataset:
     """The data set that a run was trained on. Raises ConfigError where it has become another one."""
-    dataset = runs.build_dataset(trained.config)
-    if dataset.spec != trained.spec:
-        raise ConfigError(
-            f"run={trained.folder}: the data set is no longer what the run was trained on (see its spec.json)"
-        )
+    dataset = runs.build_dataset(trained.config, trained.spec)
+    runs.check_unchanged(dataset.spec, trained.spec, trained.config, trained.folder)
     return dataset
 
 

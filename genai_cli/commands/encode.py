@@ -34,7 +34,7 @@ def run(config: EncodeConfig, *, folder: Path) -> ExitCode:
     if config.images is not None:
         split, names = read_images(Path(config.images).expanduser(), trained.spec)
     else:
-        split = runs.build_dataset(trained.config).load(config.split)
+        split = runs.build_dataset(trained.config, trained.spec).load(config.split)
     tensors = encode(trained.model, split.to(device), trained.spec, batch_size=config.batch_size)
     about = {
         "run": str(folder), "model": trained.config.model["name"], "step": str(trained.step),

@@ -3,7 +3,6 @@
 What the numbers mean is in docs/METRICS.md, how they are kept in `metrics/record.py`.
 """
 
-import inspect
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -14,33 +13,22 @@ import torch
 from torch import Tensor
 
 from genai_cli import runs, schema
+from genai_cli.commands.measure_benchmark import measure_benchmark
 from genai_cli.commands.measure_figures import measure_figures, measure_text, text_windows
-from genai_cli.commands.measure_rules import has_rules, measure_rules
+from genai_cli.commands.measure_passages import measure_passages
+from genai_cli.commands.measure_rules import draw_few, has_rules, measure_rules
+from genai_cli.commands.measure_samples import choose_extractor, measure_samples, metric_seed, sampler
 from genai_cli.commands.tables import print_evaluation
 from genai_cli.config import EvaluateConfig
-from genai_cli.data.base import DataError, Dataset, Split, SplitName
+from genai_cli.data.base import DataError, Dataset, Split
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
 from genai_cli.data.pixels import decode_images
 from genai_cli.engine.device import choose_device
-from genai_cli.engine.progress import Progress
-from genai_cli.engine.sampling import draw, source_positions
 from genai_cli.engine.storage import replace_durably, to_json
 from genai_cli.errors import ConfigError, ExitCode
-from genai_cli.metrics.controls import void
-from genai_cli.metrics.features import (
-    Extractor,
-    accuracy,
-    cached_classifier,
-    efficientnet_extractor,
-    num_steps,
-    random_extractor,
-    stacked,
-    train_classifier,
-)
+from genai_cli.metrics.controls import blind_spots, void
 from genai_cli.metrics.images import Images, measure_images
-from genai_cli.metrics.points import Points, measure_points
 from genai_cli.metrics.record import Metric, evaluation_record
-from genai_cli.nn.random import mix
 from genai_cli.runs import TrainedRun
 
 GROUPS = {  # of metrics, by modality
@@ -49,13 +37,12 @@ GROUPS = {  # of metrics, by modality
         "classifier_accuracy_score",
     ),
     "points": ("figures", "frechet", "kid", "manifold", "modes"),
-    "text": ("figures", "text", "rules"),
+    "text": ("figures", "text", "rules", "passages"),
     "music": ("figures", "rules"),
-    "molecules": ("figures", "rules"),
+    "molecules": ("figures", "rules", "benchmark"),
+    "rolls": ("figures", "rules"),
 }  # fmt: skip
 FOLDER_GROUPS = ("frechet", "kid", "manifold", "diversity")
-MOST_BYTES = 700_000_000  # of one set of data held at once; more are represented by a random part
-_CHOICE, _SAMPLES, _METRICS = 21, 22, 23  # uses of the seed
 
 
 def run(config: EvaluateConfig, *, folder: Path | None) -> ExitCode:
@@ -66,16 +53,16 @@ def run(config: EvaluateConfig, *, folder: Path | None) -> ExitCode:
     trained = runs.load_trained(
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
-    dataset = runs.build_dataset(trained.config)
-    if dataset.spec != trained.spec:
-        raise ConfigError(f"run={folder}: the data set is no longer what the run was trained on (see its spec.json)")
-    applicable = GROUPS.get(trained.spec.modality, ("figures",))
+    dataset = runs.build_dataset(trained.config, trained.spec)
+    runs.check_unchanged(dataset.spec, trained.spec, trained.config, folder)
+    applicable = GROUPS.get(trained.model.shown_spec.modality, ("figures",))
     if config.text is None:
         split, split_name = dataset.load(config.split).to(device), str(config.split)
     else:
         split, split_name = text_windows(Path(config.text), trained).to(device), f"text={config.text}"
         applicable = ("figures", "text")
-    groups = _groups(config, applicable, f"{trained.spec.modality} data")
+    groups = _groups(config, applicable, f"{trained.model.shown_spec.modality} data")
+    _check_sampling(config, trained, groups)
     protocol = {"split": split_name, "split_sha256": split.content_hash(), "seed": config.seed}
     notes: list[str] = []
     metrics = list(_measure(config, trained, dataset, split, groups, protocol, notes, device))
@@ -109,117 +96,29 @@ def _measure(
         yield from measure_figures(trained, dataset, split, config, protocol, notes, device)
     if "text" in groups:
         yield from measure_text(trained, dataset, split, config, protocol, notes, device)
+    drawn = {**protocol, "sampler": sampler(trained, config.sampling)}
+    if "passages" in groups:
+        yield from measure_passages(trained, dataset, split, config, drawn, notes, device)
+    wants_rules = "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"])
+    if wants_rules or "benchmark" in groups:
+        samples = draw_few(trained, config, device)
+        if wants_rules:
+            yield from measure_rules(trained, dataset, split, samples, config, drawn)
+        if "benchmark" in groups:
+            yield from measure_benchmark(trained, dataset, split, samples, config, drawn, notes)
+    of_samples = tuple(group for group in groups if group not in ("figures", "text", "rules", "benchmark", "passages"))
+    if of_samples:
+        yield from _shown(measure_samples(config, trained, dataset, split, of_samples, protocol, notes, device))
+
+
+def _check_sampling(config: EvaluateConfig, trained: TrainedRun, groups: tuple[str, ...]) -> None:
+    """Options of samples are refused where none is drawn."""
+    draws = set(groups) - {"figures", "text", "rules"}
     if "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"]):
-        yield from measure_rules(trained, dataset, split, config, protocol, device)
-    of_samples = tuple(group for group in groups if group not in ("figures", "text", "rules"))
-    if not of_samples:
-        return
-    fake = _draw(config, trained, split, device)
-    seed = mix(config.seed, _METRICS) % 2**62
-    protocol = {**protocol, "sampler": _sampler(trained)}
-    other: SplitName = "validation" if config.split == "test" else "test"
-    real, control = _choose(split, seed=config.seed), _choose(dataset.load(other), config.num_samples, seed=config.seed)
-    if trained.spec.modality == "points":
-        points = Points(fake, real["points"], control["points"])
-        yield from measure_points(points, of_samples, protocol, seed=seed)
-        return
-    train = _choose(dataset.load("train"), seed=config.seed)
-    classifier = _classifier(dataset, train, device)
-    extractor = _extractor(config, trained.spec.shape, classifier, device)
-    images = Images(
-        fake=fake, real=real["image"], control=control["image"], train=train["image"],
-        asked=_asked(config, trained, split), real_labels=real.get("label"), control_labels=control.get("label"),
-        train_labels=train.get("label"), num_classes=len(trained.spec.classes),
-    )  # fmt: skip
-    notes += _left_out(of_samples, images)
-    found = measure_images(images, extractor, of_samples, protocol, classifier=classifier, seed=seed)
-    yield from _shown(found)
-
-
-def _draw(config: EvaluateConfig, trained: TrainedRun, split: Split, device: torch.device) -> Tensor:
-    """(num_samples, *spec.shape); sample i of a conditional model is of class i mod K."""
-    progress = Progress(first=0, total=config.num_samples, unit="samples")
-    try:
-        return draw(
-            trained.model, config.num_samples, seed=mix(config.seed, _SAMPLES), batch_size=config.batch_size,
-            device=device, sources=split, report=progress.advance,
-        ).float()  # fmt: skip
-    finally:
-        progress.close()
-
-
-def _asked(config: EvaluateConfig, trained: TrainedRun, split: Split) -> Tensor | None:
-    """The class that each sample was asked to be of: by a `label`, or by the source that is translated."""
-    count = config.num_samples
-    if trained.model.translates is not None:
-        if not trained.spec.classes or not trained.spec.is_paired:
-            return None
-        positions = source_positions(len(split), count, seed=mix(config.seed, _SAMPLES))
-        return split.fetch(positions)["label"].cpu()[torch.arange(count) % len(positions)]
-    if not trained.spec.classes or "label" not in inspect.signature(trained.model.sample).parameters:
-        return None
-    options = trained.config.model
-    if not options.get("conditional", True) or not options.get("condition", "label"):
-        return None
-    return torch.arange(count) % len(trained.spec.classes)
-
-
-def _sampler(trained: TrainedRun) -> dict[str, Any]:
-    """How samples are drawn: the model's own keys that say so."""
-    return {key: value for key, value in trained.config.model.items() if key in ("solver", "sampling_steps")}
-
-
-def _choose(split: Split, count: int | None = None, *, seed: int) -> dict[str, Tensor]:
-    """`count` examples of a split at random (null: all; but never more than fit), on the CPU, in random order."""
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(mix(seed, _CHOICE) % 2**62))
-    size = sum(tensor.numel() * tensor.element_size() for tensor in split.fetch(order[:1]).values())
-    order = order[: min(count or len(split), max(1, MOST_BYTES // size))]
-    parts = [split.fetch(rows) for rows in order.split(1024)]
-    return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
-
-
-def _extractor(
-    config: EvaluateConfig, shape: tuple[int, ...], classifier: Extractor | None, device: torch.device
-) -> Extractor:
-    if config.extractor == "efficientnet":
-        return efficientnet_extractor(device)
-    return random_extractor(shape) if classifier is None or config.extractor == "random" else classifier
-
-
-def _classifier(dataset: Dataset, train: dict[str, Tensor], device: torch.device) -> Extractor | None:
-    """The classifier of the data, from the cache or trained now; none of data without labels."""
-    if "label" not in train:
-        return None
-    if dataset.per_channel is not None:
-        per_channel = _choose(dataset.per_channel.load("train"), seed=0)
-        return stacked(_classifier(dataset.per_channel, per_channel, device), dataset.spec.shape[0])
-    shape, num_classes = dataset.spec.shape, len(dataset.spec.classes)
-
-    def train_now() -> tuple[Any, float]:
-        print("training the classifier that images are compared by: once for these data", flush=True)
-        progress = Progress(first=0, total=num_steps(), unit="steps")
-        try:
-            network = train_classifier(
-                train["image"], train["label"], num_classes, device=device, report=progress.advance
-            )
-        finally:
-            progress.close()
-        test = _choose(dataset.load("test"), seed=0)
-        return network.cpu(), accuracy(network, test["image"], test["label"])
-
-    identity = {name: dataset.load(name).content_hash() for name in ("train", "test")}
-    return cached_classifier(identity, shape, num_classes, train_now)
-
-
-def _left_out(groups: Iterable[str], images: Images) -> list[str]:
-    """Why a group of metrics says nothing."""
-    reasons = {
-        "modes": images.real_labels is None and "the data have no labels",
-        "agreement": images.asked is None and "the model is not conditional on classes",
-        "classifier_accuracy_score": images.asked is None and "the model is not conditional on classes",
-        "diversity": min(images.fake.shape[-2:]) < 11 and "images are smaller than 11 pixels",
-    }
-    return [f"{group}: {reasons[group]}" for group in groups if reasons.get(group)]
+        draws.add("rules")
+    if config.sampling and not draws:
+        words = " and ".join(f"{key}={value}" for key, value in config.sampling.items())
+        raise ConfigError(f"{words}: options of samples, and the metrics {', '.join(groups)} draw none; leave them out")
 
 
 def _shown(metrics: Iterable[Metric]) -> Iterator[Metric]:
@@ -236,6 +135,7 @@ def _shown(metrics: Iterable[Metric]) -> Iterator[Metric]:
 def _conclude(metrics: list[Metric], notes: list[str], about: dict[str, Any], out: Path) -> None:
     """Judge the controls, write the record, print it."""
     metrics, voided = void(metrics)
+    notes = [*notes, *blind_spots(metrics)]
     now = time.gmtime()
     record = evaluation_record(
         metrics, voided=voided, notes=notes, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", now), **about
@@ -261,8 +161,8 @@ def _evaluate_folders(config: EvaluateConfig) -> ExitCode:
         raise DataError(f"{len(real)} and {len(fake)} images: at least 12 in each folder are needed")
     images = Images(fake=fake, real=real[0::2], control=real[1::2])
     protocol = {"split": "every other image", "split_sha256": real_hash, "fake_sha256": fake_hash, "seed": config.seed}
-    seed = mix(config.seed, _METRICS) % 2**62
-    extractor = _extractor(config, tuple(real.shape[1:]), None, choose_device(config.device))
+    seed, notes = metric_seed(config), []
+    extractor = choose_extractor(config, tuple(real.shape[1:]), None, choose_device(config.device), notes)
     described = {**protocol, "image_size": config.image_size, "channels": config.channels}
     found = measure_images(images, extractor, groups, described, classifier=None, seed=seed)
     metrics = list(_shown(found))
@@ -270,7 +170,7 @@ def _evaluate_folders(config: EvaluateConfig) -> ExitCode:
         "run": None, "model": None, "dataset": None, "step": None, "weights": None, "real": str(config.real),
         "fake": str(config.fake), **protocol, "num_examples": len(real),
     }  # fmt: skip
-    _conclude(metrics, [], about, Path(config.root) / "evaluation")
+    _conclude(metrics, notes, about, Path(config.root) / "evaluation")
     return ExitCode.DONE
 
 

@@ -4,28 +4,29 @@ Beside each figure stands that of held-out data, which may break rules too, and 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from genai_cli.commands.measure_samples import draw_samples
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import Dataset, Spec, Split
 from genai_cli.data.music_tokens import CHORAL_RANGES
 from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.data.windows import TokenWindows
-from genai_cli.engine.sampling import draw
 from genai_cli.media.sheets import tokens_to_scores, tokens_to_texts
 from genai_cli.metrics.formal import formal_figures
 from genai_cli.metrics.molecules import molecule_figures
-from genai_cli.metrics.music import chorale_figures, frames_of
+from genai_cli.metrics.music import chorale_figures, frames_of, roll_figures
 from genai_cli.metrics.record import Metric
 from genai_cli.nn.random import SampleRandom, mix
 from genai_cli.runs import TrainedRun
 
-MOST = {"text": 64, "music": 64, "molecules": 30_000}  # samples drawn, if num_samples asks for more
+MOST = {"text": 64, "music": 64, "molecules": 30_000, "rolls": 64}  # samples drawn, if num_samples asks for more
 LOWER_IS_BETTER = ("crossing", "parallels")
 COUNTS = ("count", "lines", "judge")  # said in the protocol, no metrics
 _SAMPLES = 24  # use of the seed
@@ -33,7 +34,7 @@ _SAMPLES = 24  # use of the seed
 
 def has_rules(spec: Spec, dataset_name: str) -> bool:
     is_choral = spec.modality == "music" and (spec.tokenizer or {}).get("name") == "voices"
-    return spec.modality == "molecules" or is_choral or dataset_name == "formal"
+    return spec.modality in ("molecules", "rolls") or is_choral or dataset_name == "formal"
 
 
 def sample_figures(samples: Tensor, spec: Spec, dataset_name: str) -> dict[str, Any]:
@@ -42,26 +43,32 @@ def sample_figures(samples: Tensor, spec: Spec, dataset_name: str) -> dict[str, 
         return {}
     if spec.modality == "molecules":
         return molecule_figures(tokens_to_texts(samples, spec))
+    if spec.modality == "rolls":
+        return roll_figures(samples)
     if spec.modality == "music":
         is_whole = [0 in row[1:] for row in samples.tolist()]
         return chorale_figures(score_frames(samples, spec), CHORAL_RANGES, is_whole=is_whole)
     return formal_figures(tokens_to_texts(samples, spec))
 
 
+def draw_few(trained: TrainedRun, config: EvaluateConfig, device: torch.device) -> Tensor:
+    """Drawn as `config.sampling` says, not more than there is time to look at."""
+    count = min(config.num_samples, MOST[trained.spec.modality])
+    return draw_samples(replace(config, num_samples=count), trained, device)
+
+
 def measure_rules(
-    trained: TrainedRun, dataset: Dataset, split: Split, config: EvaluateConfig, protocol: dict[str, Any],
-    device: torch.device,
+    trained: TrainedRun, dataset: Dataset, split: Split, samples: Tensor, config: EvaluateConfig,
+    protocol: dict[str, Any],
 ) -> Iterator[Metric]:  # fmt: skip
-    """The figures of samples drawn with the model's defaults, those of the split as its control "real"."""
+    """The figures of `samples` (`draw_few`), those of the split as its control "real"."""
     spec, name = trained.spec, trained.config.dataset["name"]
-    count = min(config.num_samples, MOST[spec.modality])
-    samples = draw(trained.model, count, seed=mix(config.seed, _SAMPLES), batch_size=config.batch_size, device=device)
-    random = SampleRandom(mix(config.seed, _SAMPLES), range(count))
-    noise = random.integers(spec.vocabulary_size or 1, samples.shape[1])
+    count = len(samples)
+    noise = noise_like(samples, spec, seed=mix(config.seed, _SAMPLES))
     figures = sample_figures(samples, spec, name)
     if spec.modality == "molecules":
         tokenizer = tokenizer_of(spec)
-        known = all_molecules(dataset.load("train"), tokenizer)
+        known = set.union(*(all_molecules(dataset.load(part), tokenizer) for part in ("train", "validation")))
         figures = molecule_figures(tokens_to_texts(samples, spec), known)
     of_data = sample_figures(pieces_of(split, spec, count), spec, name)
     of_noise = sample_figures(noise, spec, name)
@@ -76,10 +83,18 @@ def measure_rules(
         yield Metric(key, value, None, "share", better, {**described, "id": f"rules/{key}"}, controls)
 
 
+def noise_like(samples: Tensor, spec: Spec, *, seed: int) -> Tensor:
+    """As many random tokens; of rolls, notes that each sound as often as in the samples."""
+    random = SampleRandom(seed, range(len(samples)))
+    if spec.modality == "rolls":
+        return (random.uniform(*samples.shape[1:]) < samples.mean()).to(samples.dtype)
+    return random.integers(spec.vocabulary_size or 1, samples.shape[1])
+
+
 def pieces_of(split: Split, spec: Spec, most: int) -> Tensor:
     """(N, L): the first `most` whole pieces of held-out data, or what a text has in that many windows."""
-    if spec.modality == "molecules":
-        return split.fetch(torch.arange(min(most, len(split))))["tokens"].cpu()
+    if spec.modality in ("molecules", "rolls"):
+        return split.fetch(torch.arange(min(most, len(split))))[spec.key].cpu()
     assert isinstance(split, TokenWindows), "music and texts are streams of tokens"
     tokens = split.tokens.cpu().long()
     if spec.modality == "text":

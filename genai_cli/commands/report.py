@@ -29,7 +29,7 @@ from genai_cli.report.page import Section, no, page
 from genai_cli.report.pictures import audio, film, show
 from genai_cli.runs import TrainedRun
 
-SHOWN = {"image": 64, "points": 1000, "text": 4, "music": 4, "molecules": 16}  # samples, by modality
+SHOWN = {"image": 64, "points": 1000, "text": 4, "music": 4, "molecules": 16, "rolls": 4}  # samples, by modality
 COMPARED = 128  # samples that the doctor measures
 NEIGHBOURS = 12
 PATHS, STOPS = 6, 9  # of the interpolations
@@ -52,7 +52,7 @@ def run(config: ReportConfig, *, folder: Path) -> ExitCode:
 def build(trained: TrainedRun, config: ReportConfig, device: torch.device) -> str:
     """The page of a trained run."""
     spec, model = trained.spec, trained.model
-    shown = SHOWN.get(spec.modality, 64)
+    shown = SHOWN.get(model.shown_spec.modality, 64)
     count = max(shown, 8 if spec.is_tokens else COMPARED)
     progress = Progress(first=0, total=count, unit="samples")
     try:
@@ -69,9 +69,9 @@ def build(trained: TrainedRun, config: ReportConfig, device: torch.device) -> st
     except (DataError, ConfigError) as error:
         notes.append(f"The data are not at hand, so nothing is compared with them: {error}")
     examination = examine(trained.folder, trained.config, trained.step, signs)
-    frames = film(trained.folder / "samples", spec, trained.config.train.num_samples)
+    frames = film(trained.folder / "samples", model.shown_spec, trained.config.train.num_samples)
     parts = [
-        Section("Samples", join(show(samples[:shown], spec, "samples"), audio(samples, spec))),
+        Section("Samples", join(show(model.shown(samples[:shown]), model.shown_spec, "samples"), audio(samples, spec))),
         sections.film(frames),
         sections.doctor(examination.present, examination.past, signs),
         sections.metrics(_newest_evaluation(trained.folder)),

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from genai_cli import runs, schema
 from genai_cli.commands.measure_rules import sample_figures
+from genai_cli.commands.sampling import sampling_options
 from genai_cli.commands.translate import compare_sides, held_out
 from genai_cli.config import SampleConfig
-from genai_cli.data.base import Spec
-from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.progress import Progress
@@ -32,11 +30,11 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     trained = runs.load_trained(
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
-    options = _options(config, trained)
+    options = sampling_options(config.options, trained)
     if config.stream:
         _stream(config, trained, options, device)
         return ExitCode.DONE
-    sources = held_out(config, trained, options, device)
+    sources = held_out(trained, options, device)
     progress = Progress(first=0, total=config.num_samples, unit="samples")
     try:
         options = with_given(trained.model, options, sources, config.num_samples, seed=config.seed)
@@ -44,15 +42,17 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
             trained.model, config.num_samples, seed=config.seed, batch_size=config.batch_size, device=device,
             options=options, report=progress.advance,
         )  # fmt: skip
+        seen = torch.cat([trained.model.shown(part) for part in samples.split(config.batch_size)])
     except ValueError as error:
         raise ConfigError(f"model={trained.config.model['name']} cannot sample so: {error}") from error
     finally:
         progress.close()
     out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
-    shown = None
+    shown, spec = None, trained.model.shown_spec
     if trained.model.translates is not None:
         shown = compare_sides(config, trained, options, samples, sources, device)
-    sheet = write_samples(samples, trained.spec, out, shown=shown)
+        spec = trained.spec.side(trained.model.sides(**options)[1])
+    sheet = write_samples(seen, spec, out, shown=shown)
     figures = sample_figures(samples, trained.spec, trained.config.dataset["name"])
     record = {
         "step": trained.step,
@@ -86,59 +86,6 @@ def _stream(config: SampleConfig, trained: TrainedRun, options: dict[str, Any], 
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(f"model={trained.config.model['name']} cannot sample so: {error}") from error
     print()
-
-
-def _options(config: SampleConfig, trained: TrainedRun) -> dict[str, Any]:
-    """The keyword arguments of the model's `sample`: as typed, prompts as tokens, given images as pixels."""
-    options = dict(config.options)
-    if trained.spec.tokenizer is not None:
-        if isinstance(options.get("prompt"), str):
-            options["prompt"] = _read_prompt(options["prompt"], trained)
-        if isinstance(options.get("prompts"), list):
-            options["prompts"] = [_read_prompt(prompt, trained) for prompt in options["prompts"]]
-    if isinstance(options.get("given"), str):
-        side, _ = trained.model.sides(**options)
-        spec = trained.spec if trained.model.translates is None else trained.spec.side(side)
-        options["given"] = read_given(Path(options["given"]), spec)
-    if "keep" in options and "given" not in options:
-        raise ConfigError(f"keep={options['keep']} says what of given images stays: say which, given=FOLDER")
-    return options
-
-
-def read_given(folder: Path, spec: Spec) -> Tensor:
-    """(N, *spec.shape): the images of a folder in the order of their names, in the range of the data.
-
-    Another size is brought to that of the data; the sheet that lies beside samples is passed over. Raises ConfigError,
-    naming what cannot be read.
-    """
-    if spec.modality != "image":
-        raise ConfigError(f"given={folder}: there is nothing to complete in {spec.modality}, only in images")
-    if not folder.is_dir():
-        raise ConfigError(f"given={folder} is no folder: put the images to be completed into one")
-    channels, height, width = spec.shape
-    low, high = spec.value_range
-    images = []
-    for name, reason in image_paths(folder):
-        if name == "sheet.png":
-            continue
-        try:
-            if reason is not None:
-                raise BrokenImage(reason)
-            picture = read_picture(folder / name)
-        except BrokenImage as error:
-            raise ConfigError(f"given={folder}: {name} cannot be read: {error}") from error
-        pixels = to_pixels(picture, size=max(height, width), channels=channels)
-        images.append(pixels[:, :height, :width].float() / 255 * (high - low) + low)
-    if not images:
-        raise ConfigError(f"given={folder} holds no image")
-    return torch.stack(images)
-
-
-def _read_prompt(prompt: str, trained: TrainedRun) -> Tensor:
-    try:
-        return trained.model.read_prompt(prompt)
-    except ValueError as error:
-        raise ConfigError(f"prompt={prompt!r}: {error}") from error
 
 
 def _name(config: SampleConfig, step: int) -> str:

@@ -8,17 +8,18 @@ from rich.console import Console
 from rich.table import Table
 
 PLAIN_WIDTH = 150  # where the output is no terminal
-_CONTROL_WORDS = {"one_mode_removed": "mode removed", "shuffled_labels": "shuffled"}
+_CONTROL_WORDS = {"one_mode_removed": "mode removed", "half_removed": "half removed", "shuffled_labels": "shuffled"}
 
 
 def print_evaluation(record: dict[str, Any]) -> None:
-    """Name, value, interval, unit and controls of every metric; then what must not be believed, and why."""
+    """Name, value, interval, unit, controls and protocol of every metric; then what must not be believed, and why."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
     console.print(_heading(record), soft_wrap=True, markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading, side in (("metric", "left"), ("value", "right"), ("95 %", "left"), ("unit", "left")):
         table.add_column(heading, justify=side, no_wrap=heading != "unit")
     table.add_column("controls", justify="left")
+    table.add_column("protocol", justify="left", no_wrap=True)
     for metric in record["metrics"]:
         table.add_row(*_row(metric))
     console.print(table)
@@ -52,4 +53,5 @@ def _row(metric: dict[str, Any]) -> tuple[str, ...]:
         "" if interval is None else f"{interval[0]:.5g} to {interval[1]:.5g}",
         unit,
         controls,
+        metric["protocol_id"],
     )

@@ -13,18 +13,20 @@ from genai_cli import runs, schema
 from genai_cli.config import Config
 from genai_cli.data.base import Split
 from genai_cli.engine import faults
+from genai_cli.engine.adaptation import Adaptation
+from genai_cli.engine.checkpoint import Checkpoint
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.distributed import World, join_world, leave_world
 from genai_cli.engine.logs import RunLog, flatten
 from genai_cli.engine.memory import keep_freed_pages
 from genai_cli.engine.optimizers import check_overrides
 from genai_cli.engine.provenance import provenance
-from genai_cli.engine.run import claim_run_directory, describe, held
+from genai_cli.engine.run import claim_run_directory, describe, held, read_spec
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.storage import warning_of_little_space
 from genai_cli.engine.trainer import Outcome, Trainer
 from genai_cli.errors import ConfigError, ExitCode
-from genai_cli.locate import last_metrics, make_directory
+from genai_cli.locate import is_run, last_metrics, make_directory
 from genai_cli.metrics.quick import has_quick_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
@@ -39,6 +41,8 @@ class Parts:
     train: Split
     validation: Split
     model: GenerativeModel
+    adaptation: Adaptation
+    base: Checkpoint | None  # where the run starts from another
     notes: tuple[str, ...]  # on the data, for the user: files left out, and the like
 
 
@@ -52,7 +56,7 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
             with signals.interruptible():
                 device = choose_device(config.device)
                 world = join_world(device.type)
-                parts = _build(config, device)
+                parts = _build(config, device, folder)
         except Interruption:
             return signals.exit_code
         try:
@@ -73,7 +77,10 @@ def _train(
     with held(folder) if world.is_first else nullcontext():
         if world.is_first:
             _describe(config, folder, world, device, parts)
-        trainer = Trainer(parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device)
+        trainer = Trainer(
+            parts.model, parts.train, parts.validation, config, folder=folder, world=world, device=device,
+            adaptation=parts.adaptation,
+        )  # fmt: skip
         warning = warning_of_little_space(folder, checkpoint=trainer.checkpoint_bytes())
         if warning is not None and world.is_first:
             print(f"warning: {warning}", file=sys.stderr)
@@ -83,17 +90,37 @@ def _train(
     return outcome
 
 
-def _build(config: Config, device: torch.device) -> Parts:
+def _build(config: Config, device: torch.device, folder: Path | None = None) -> Parts:
     """The data and the untrained model, before any directory is made: what is wrong with them leaves none behind."""
     faults.point("data")
-    dataset = runs.build_dataset(config)
+    folder = folder or (Path(config.run.dir) if config.run.dir else None)
+    base = runs.load_base(config, folder)
+    dataset = runs.build_dataset(config, runs.base_spec(base), device=device)
+    if dataset.spec.first_stage is not None and folder is not None and is_run(folder):
+        runs.check_unchanged(dataset.spec, read_spec(folder), config, folder)
     train = dataset.load("train").to(device)
     validation = dataset.load("validation").to(device)
     torch.manual_seed(mix(config.seed, _INITIALISATION))
-    model = runs.build_model(config, dataset.spec).to(device)
+    model = runs.build_model(config, dataset.spec)
+    adaptation = runs.adapt(model, config, base)
+    model.to(device)
+    model.code_decoder = dataset.code_decoder
+    _teach(config, model, device)
     check_overrides(config.optimizer, model.parameter_groups())
     _check_evaluation(config, model)
-    return Parts(train, validation, model, dataset.notes)
+    return Parts(train, validation, model, adaptation, base, dataset.notes)
+
+
+def _teach(config: Config, model: GenerativeModel, device: torch.device) -> None:
+    """Give the model the teacher that it names, if it names one."""
+    folder = config.model.get("teacher")
+    if folder is None:
+        return
+    teacher = runs.load_another("model.teacher", folder, model.spec, device)
+    try:
+        model.learn_from(teacher)
+    except ValueError as error:
+        raise ConfigError(f"model.teacher={folder} {error}") from error
 
 
 def _check_evaluation(config: Config, model: GenerativeModel) -> None:
@@ -130,6 +157,10 @@ def _describe(config: Config, folder: Path, world: World, device: torch.device, 
             data={"train_sha256": parts.train.content_hash(), "notes": list(parts.notes)},
             parameters=sum(parameter.numel() for parameter in parts.model.parameters()),
         )
+        if parts.base is not None:
+            trained = sum(parameter.numel() for parameter in parts.model.parameters() if parameter.requires_grad)
+            record |= {"trained_parameters": trained}
+            runs.keep_base(parts.base, folder)
     describe(folder, config=as_mapping(config), spec=parts.model.spec, provenance=record)
 
 

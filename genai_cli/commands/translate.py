@@ -13,7 +13,7 @@ from genai_cli.nn.rows import side_by_side
 from genai_cli.runs import TrainedRun
 
 
-def held_out(config: SampleConfig, trained: TrainedRun, options: dict[str, Any], device: torch.device) -> Split | None:
+def held_out(trained: TrainedRun, options: dict[str, Any], device: torch.device) -> Split | None:
     """The test split of the run's data, if the model translates and `options` do not say what.
 
     Raises DataError, with the remedy, where the data are not at hand.

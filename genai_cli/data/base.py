@@ -7,7 +7,7 @@ where its data are not at hand: the spec travels in the run directory as `spec.j
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,10 @@ from genai_cli.nn.random import RowRandom
 SplitName = Literal["train", "validation", "test"]
 
 # The key under which a batch holds the data themselves, by modality.
-DATA_KEYS = {"image": "image", "points": "points", "text": "tokens", "music": "tokens", "molecules": "tokens"}
+DATA_KEYS = {
+    "image": "image", "points": "points", "text": "tokens", "music": "tokens", "molecules": "tokens", "rolls": "roll",
+}  # fmt: skip
+DATA_KEYS |= {"codes": "tokens", "latents": "latent"}  # of a trained run's encoder (data/first_stage.py)
 
 
 class DataError(GenaiError):
@@ -38,6 +41,7 @@ class Spec:
     tokenizer: Mapping[str, Any] | None = None  # JSON form (data/tokenizers.py), where the data are tokens
     vocabulary_size: int | None = None  # where the data are tokens
     levels: int = 256  # evenly spaced values that a pixel of an image takes; 2: black and white
+    first_stage: Mapping[str, Any] | None = None  # the checkpoint whose codes the data are (data/first_stage.py)
     source: "Spec | None" = None  # of what an example is made from, where a batch has "source", (B, *source.shape)
     is_paired: bool = False  # whether a source belongs to the example beside it, or the two are drawn apart
 
@@ -139,6 +143,15 @@ class TensorSplit(Split):
         return digest.hexdigest()
 
 
+class Decoder(Protocol):
+    """From the codes that a trained run makes of its data back to these (data/first_stage.py)."""
+
+    @property
+    def spec(self) -> Spec: ...
+
+    def __call__(self, codes: Tensor) -> Tensor: ...
+
+
 class Dataset(ABC):
     """A named data set. The constructor's keyword arguments are its YAML; `load` reads a split when it is asked for."""
 
@@ -148,7 +161,24 @@ class Dataset(ABC):
     spec: Spec
     per_channel: "Dataset | None" = None  # whose images the channels are, where a label is the digits of theirs
     notes: tuple[str, ...] = ()  # what a user should know of the files found so far, such as those left out
+    source: "Dataset | None" = None  # whose examples these are the codes of, position by position
+    code_decoder: Decoder | None = None  # from these codes back to its examples
+
+    def connect(self, open_run: Callable[[str, str], Any]) -> None:  # noqa: B027 - most have nothing to do
+        """Called once, before all else: `open_run(run, checkpoint)` is for data that a trained run makes.
+
+        It returns a `FirstStage` (data/first_stage.py). Other data sets have no use for it.
+        """
 
     @abstractmethod
     def load(self, split: SplitName) -> Split:
         """Read one split. Raises DataError, naming what to put where, if the files are not there or not whole."""
+
+    def adopt(self, tokenizer: Mapping[str, Any]) -> None:
+        """Read the tokens of a run that training starts from (its tokenizer, JSON form) in place of one's own.
+
+        Raises DataError where the data cannot be written in them; by default, wherever the two differ.
+        """
+        raise DataError(
+            "the data have another vocabulary than init: start from a run on the same kind of data, or leave init out"
+        )

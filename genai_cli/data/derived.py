@@ -47,7 +47,7 @@ class Derived(Dataset):
             self.images: Dataset = Folder(path=str(path), image_size=image_size)
         else:
             self.images = SETS[of](root=root)
-        self.source, self.threshold, self.paired = source, threshold, paired
+        self.kind, self.threshold, self.paired = source, threshold, paired
         spec = self.images.spec
         channels = spec.shape[0] if source == "small" else 1
         self.spec = dataclasses.replace(spec, source=image_spec(channels, *spec.shape[1:]), is_paired=paired)
@@ -55,7 +55,7 @@ class Derived(Dataset):
     def load(self, split: SplitName) -> "DerivedSplit":
         images = self.images.load(split)
         self.notes = self.images.notes
-        return DerivedSplit(images, self.source, threshold=self.threshold, shift=0 if self.paired else len(images) // 2)
+        return DerivedSplit(images, self.kind, threshold=self.threshold, shift=0 if self.paired else len(images) // 2)
 
 
 class DerivedSplit(Split):

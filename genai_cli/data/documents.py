@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from genai_cli.data.base import DataError, Spec, SplitName
-from genai_cli.data.windows import TokenWindows, tokenize
+from genai_cli.data.tokenizers import Tokenizer
+from genai_cli.data.windows import TokenWindows, check_vocabulary, tokenize
 
 
 class DocumentCorpus:
@@ -28,6 +30,12 @@ class DocumentCorpus:
         self.spec = Spec(
             "text", (length,), tokenizer=self.tokenizer.to_json(), vocabulary_size=self.tokenizer.vocabulary_size
         )
+
+    def adopt(self, tokenizer: Tokenizer) -> None:
+        """Write the documents in the tokens of `tokenizer`. Raises DataError where it has none for some of them."""
+        check_vocabulary(tokenizer, "".join(self.texts.values()), self.source)
+        self.tokenizer = tokenizer
+        self.spec = replace(self.spec, tokenizer=tokenizer.to_json(), vocabulary_size=tokenizer.vocabulary_size)
 
     def split(self, name: SplitName) -> TokenWindows:
         """Raises DataError where the split is too short."""

@@ -7,11 +7,12 @@ are right (`metrics/formal.py`).
 """
 
 import random
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from genai_cli.data.base import Dataset, SplitName
 from genai_cli.data.documents import DocumentCorpus
+from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.data.windows import TokenWindows
 from genai_cli.rules import NonNegativeInt, PositiveInt
 
@@ -47,6 +48,10 @@ class Formal(Dataset):
 
     def load(self, split: SplitName) -> TokenWindows:
         return self.corpus.split(split)
+
+    def adopt(self, tokenizer: Mapping[str, Any]) -> None:
+        self.corpus.adopt(tokenizer_from_json(tokenizer))
+        self.spec = self.corpus.spec
 
 
 def brackets(rng: random.Random, length: int) -> str:

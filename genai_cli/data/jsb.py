@@ -67,14 +67,17 @@ class Jsb(Dataset):
     @cached_property
     def _pieces(self) -> dict[str, list[list[list[int]]]]:
         """Split -> pieces -> sixteenths -> the pitch of each voice."""
-        return json.loads(read_chorales(self.root, SHA256, FILES, may_download=self.may_download))
+        return json.loads(read_chorales(self.root, SHA256, FILES, URLS, may_download=self.may_download))
 
 
-def read_chorales(root: str | None, sha256: str, files: tuple[str, ...], *, may_download: bool) -> bytes:
+def read_chorales(
+    root: str | None, sha256: str, files: tuple[str, ...], urls: tuple[str, ...], *, may_download: bool
+) -> bytes:
+    """The content of one of `files`, downloaded from `urls` where it may be; its sha256 must be the one given."""
     names = [f"{folder}/{file}" for folder in FOLDERS for file in files]
     path = find(root, names)
     if path is None and may_download:
-        path = download(URLS, roots(root)[0] / names[0], sha256)
+        path = download(urls, roots(root)[0] / names[0], sha256)
     if path is None:
         remedy = "put the file there (as it is, or .xz, .gz), or let dataset.download=true fetch it (1.7 MB)"
         raise missing("the set of chorales", root, [names[0]], remedy=remedy)

@@ -6,11 +6,13 @@
 
 import json
 import string
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from genai_cli.data.base import DataError, Dataset, SplitName
 from genai_cli.data.documents import DocumentCorpus
+from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.data.windows import TokenWindows, decode_utf8, read_text
 from genai_cli.rules import Fraction, PositiveInt
 
@@ -56,6 +58,10 @@ class Jsonl(Dataset):
 
     def load(self, split: SplitName) -> TokenWindows:
         return self.corpus.split(split)
+
+    def adopt(self, tokenizer: Mapping[str, Any]) -> None:
+        self.corpus.adopt(tokenizer_from_json(tokenizer))
+        self.spec = self.corpus.spec
 
 
 def parse(line: str, where: str) -> dict[str, Any]:

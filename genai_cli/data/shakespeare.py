@@ -5,11 +5,13 @@ The test split is the last tenth, which nanoGPT calls its validation set; so fig
 """
 
 import hashlib
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from genai_cli.data.base import DataError, Dataset, SplitName
 from genai_cli.data.download import download
 from genai_cli.data.places import find, missing, roots
+from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.data.windows import Corpus, TokenWindows, read_text
 from genai_cli.rules import Fraction, PositiveInt
 
@@ -56,6 +58,10 @@ class Shakespeare(Dataset):
 
     def load(self, split: SplitName) -> TokenWindows:
         return self.corpus.split(split)
+
+    def adopt(self, tokenizer: Mapping[str, Any]) -> None:
+        self.corpus.adopt(tokenizer_from_json(tokenizer))
+        self.spec = self.corpus.spec
 
 
 def read_shakespeare(root: str | None, *, may_download: bool) -> bytes:

@@ -6,11 +6,13 @@ What follows a SMILES on its line, after white space or a comma, is left out; so
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from genai_cli.data.base import DataError, Dataset, SplitName, TensorSplit
 from genai_cli.data.molecules import longest, molecule_spec, molecule_split, split_of
-from genai_cli.data.smiles_tokens import SmilesTokenizer, problem_of
+from genai_cli.data.smiles_tokens import SmilesTokenizer, problem_of, smiles_tokenizer_from_json
 from genai_cli.data.windows import decode_utf8, read_text
 from genai_cli.rules import Fraction
 
@@ -48,6 +50,17 @@ class Smiles(Dataset):
         shares = {"validation": self.validation, "test": self.test}
         molecules = [smiles for smiles in self.molecules if split_of(smiles, **shares) == split]
         return molecule_split(molecules, self.tokenizer, length=self.length, source=f"the {split} split of {self.path}")
+
+    def adopt(self, tokenizer: Mapping[str, Any]) -> None:
+        """Raises DataError, naming them, for atoms and bonds that the run did not know."""
+        known = smiles_tokenizer_from_json(tokenizer)
+        unknown = sorted(set(self.tokenizer.tokens) - set(known.tokens))
+        if unknown:
+            raise DataError(
+                f"{self.path} has {', '.join(unknown[:20])}, which the vocabulary of init lacks: leave such molecules "
+                "out, or start from a run whose data have them"
+            )
+        self.tokenizer, self.spec = known, molecule_spec(known, self.length)
 
     def _read(self, max_broken: float) -> list[str]:
         lines = decode_utf8(read_text(self.path), str(self.path)).splitlines()

@@ -4,10 +4,12 @@
 the order of its paths, its files joined by line feeds. The sample is the Book of Genesis (King James Version).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from genai_cli.data.base import DataError, Dataset, SplitName
+from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.data.windows import Corpus, TokenWindows, decode_utf8, read_text
 from genai_cli.rules import Fraction, PositiveInt
 
@@ -49,6 +51,10 @@ class Text(Dataset):
 
     def load(self, split: SplitName) -> TokenWindows:
         return self.corpus.split(split)
+
+    def adopt(self, tokenizer: Mapping[str, Any]) -> None:
+        self.corpus.adopt(tokenizer_from_json(tokenizer))
+        self.spec = self.corpus.spec
 
 
 def text_files(place: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import lzma
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -99,6 +100,16 @@ class Corpus:
             "text", (length,), tokenizer=self.tokenizer.to_json(), vocabulary_size=self.tokenizer.vocabulary_size
         )
 
+    def adopt(self, tokenizer: Tokenizer) -> None:
+        """Write the text in the tokens of `tokenizer`. Raises DataError where it has none for some of it."""
+        text = self.tokenizer.decode(self.tokens)
+        if not torch.equal(self.tokenizer.encode(text), self.tokens.long()):
+            raise DataError(f"{self.source} is not UTF-8: start from a run of dataset.tokenizer=byte, which reads it")
+        check_vocabulary(tokenizer, text, self.source)
+        kind = torch.uint8 if tokenizer.vocabulary_size <= 256 else torch.int32
+        self.tokenizer, self.tokens = tokenizer, tokenizer.encode(text).to(kind)
+        self.spec = replace(self.spec, tokenizer=tokenizer.to_json(), vocabulary_size=tokenizer.vocabulary_size)
+
     def split(self, name: SplitName) -> TokenWindows:
         count = len(self.tokens)
         train_stop, test_start = int(count * (1 - self.validation - self.test)), int(count * (1 - self.test))
@@ -131,6 +142,25 @@ def tokenize(
     characters = CharTokenizer.of_text(text)
     tokens = characters.encode(text)
     return characters, tokens.to(torch.uint8 if characters.vocabulary_size <= 256 else torch.int32)
+
+
+def check_vocabulary(tokenizer: Tokenizer, text: str, source: str) -> None:
+    """Raises DataError, naming some, for characters of `text` that `tokenizer` has no token for."""
+    unknown = [character for character in sorted(set(text)) if not _knows(tokenizer, character)]
+    if unknown:
+        shown = "".join(unknown[:20])
+        raise DataError(
+            f"{source} has {len(unknown)} characters that are not in the vocabulary of init, such as {shown!r}; start "
+            "from a run of dataset.tokenizer=byte or bpe, which know every character"
+        )
+
+
+def _knows(tokenizer: Tokenizer, character: str) -> bool:
+    try:
+        tokenizer.encode(character)
+    except ValueError:
+        return False
+    return True
 
 
 def decode_utf8(content: bytes, source: str) -> str:

@@ -207,6 +207,13 @@ def read(path: Path) -> Checkpoint:
         raise DataError(f"{path} is not to be trusted: it is none of genai's formats ({error})") from error
 
 
+def weights_sum(folder: Path, step: int) -> str:
+    """sha256 of the weights and their average at `step`, of a checkpoint that `load` found whole."""
+    files = json.loads((folder / f"{_PREFIX}{step:08d}" / "manifest.json").read_bytes())["files"]
+    sums = [files[name]["sha256"] for name in ("model.safetensors", "ema.safetensors")]
+    return hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
 def finish_or_remove(folder: Path) -> None:
     """Give a checkpoint that was whole when its save was killed its name; remove all else that a kill left behind."""
     for path in folder.glob(f"{_SAVING}*"):

@@ -19,6 +19,7 @@ from genai_cli.doctor.signs import Reference, code_signs, sample_signs
 from genai_cli.doctor.symptoms import Facts
 from genai_cli.doctor.watch import Watch
 from genai_cli.engine import checkpoint as checkpoints
+from genai_cli.engine.adaptation import Adaptation
 from genai_cli.engine.batches import Batches
 from genai_cli.engine.checkpoint import Checkpoint
 from genai_cli.engine.distributed import World
@@ -41,7 +42,8 @@ _ENCODED = 256  # validation examples whose codes the doctor looks at
 _PICTURED = 32  # validation examples shown beside their reconstructions
 _SCORED = 6  # tag of this use of the seed
 _SCORED_AT_ONCE = 250
-_UNITS = {"image": "images", "text": "tokens", "music": "tokens", "molecules": "tokens"}
+_UNITS = {"image": "images", "text": "tokens", "music": "tokens", "molecules": "tokens", "codes": "codes"}
+_UNITS |= {"rolls": "pieces"}
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,10 @@ class Trainer:
 
     def __init__(
         self, model: GenerativeModel, train: Split, validation: Split, config: Config, *,
-        folder: Path, world: World, device: torch.device,
+        folder: Path, world: World, device: torch.device, adaptation: Adaptation | None = None,
     ):  # fmt: skip
         self.model = model
+        self.adaptation = adaptation or Adaptation(model)
         self.validation = validation
         self.config = config
         self.folder = folder
@@ -79,7 +82,7 @@ class Trainer:
         )  # fmt: skip
         self.ema: MovingAverage | None = None
         if config.train.ema is not None:
-            self.ema = MovingAverage(model, model.ema_parameters(), decay=config.train.ema)
+            self.ema = MovingAverage(model, self.adaptation.averaged(), decay=config.train.ema)
         self.watch = Watch(
             config.doctor,
             Facts(
@@ -124,7 +127,7 @@ class Trainer:
 
     def checkpoint_bytes(self) -> int:
         """About how large a checkpoint will be: weights, their average, and two slots of the optimizer for each."""
-        weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
+        weights = sum(tensor.nbytes for tensor in self.adaptation.learned().values())
         copies = 1 + (self.ema is not None)
         return copies * weights + 2 * sum(parameter.nbytes for parameter in self.model.parameters())
 
@@ -136,7 +139,7 @@ class Trainer:
             if self.done in self.avoided:
                 self.step.stop_requested = self.world.any(self.step.stop_requested)
             else:
-                self.model.train()
+                self.adaptation.train()
                 self.step.run(self.done)
             self.done += 1
             if self.ema is not None:
@@ -280,7 +283,7 @@ class Trainer:
             if self._reference is None:
                 self._reference = Reference.of(self.batches.split, self.validation, self.model.spec)
             self._log_signs(sample_signs(samples, self._reference, self.model.spec))
-        self.log.sheet(self.done, "samples", sheet(samples, self.model.spec))
+        self.log.sheet(self.done, "samples", sheet(self.model.shown(samples), self.model.shown_spec))
         heard = sound(samples, self.model.spec)
         if heard is not None:
             self.log.sound(self.done, "samples", heard)
@@ -344,7 +347,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Commit the state after the step `done`. Raises Diverged rather than keep weights that are not finite."""
-        weights = self.model.state_dict()
+        weights = self.adaptation.learned()
         average = self.ema.state() if self.ema is not None else {}
         optimizer = self.step.optimizer_state()
         for quantity, tensors in {"weight": weights, "average": average, "optimizer state": optimizer}.items():
@@ -390,7 +393,7 @@ class Trainer:
         return newest is not None
 
     def _take_up(self, saved: Checkpoint) -> None:
-        self.model.load_state_dict(saved.model)
+        self.adaptation.take_up(saved.model)
         if self.ema is not None:
             self.ema.load_state(saved.ema)
         self.step.load_optimizer_state(saved.optimizer)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genai_cli.data.base import Spec
 from genai_cli.media.midi import midi_bytes
-from genai_cli.media.sheets import images_to_uint8, join_texts, sheet, tokens_to_scores, tokens_to_texts
+from genai_cli.media.sheets import images_to_uint8, join_texts, sheet, to_scores, tokens_to_texts
 from genai_cli.media.sounds import synthesise, wav_bytes
 
 MOST_SOUNDS = 16
@@ -20,7 +20,7 @@ def write_samples(samples: Tensor, spec: Spec, folder: Path, *, shown: Tensor | 
     """Write `samples` (B, *spec.shape) into `folder` and return the path of the sheet, which is written last.
 
     Images: 00000.png, ... and sheet.png. Points: samples.csv and sheet.png. Text: 00000.txt, ..., samples.txt (all of
-    them) and sheet.txt (the first). Music: 00000.mid, ..., the first 16 also as 00000.wav, ..., and sheet.png.
+    them) and sheet.txt (the first). Music, rolls: 00000.mid, ..., the first 16 also as 00000.wav, ..., and sheet.png.
     Molecules: samples.smi, a SMILES a line, and sheet.png, or sheet.txt without RDKit. The sheet is of `shown`, if that
     is given.
     """
@@ -31,8 +31,8 @@ def write_samples(samples: Tensor, spec: Spec, folder: Path, *, shown: Tensor | 
                 write_file(folder / f"{i:05d}.png", png_bytes(image))
         case "points":
             write_file(folder / "samples.csv", csv_bytes(samples))
-        case "music":
-            for i, score in enumerate(tokens_to_scores(samples, spec)):
+        case "music" | "rolls":
+            for i, score in enumerate(to_scores(samples, spec)):
                 write_file(folder / f"{i:05d}.mid", midi_bytes(score))
                 if i < MOST_SOUNDS:
                     write_file(folder / f"{i:05d}.wav", wav_bytes(synthesise(score)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from genai_cli.media.midi import Score
+from genai_cli.media.midi import Note, Score
 
 COLOURS = ((204, 71, 61), (219, 148, 28), (60, 140, 84), (36, 90, 166), (130, 84, 160), (90, 100, 110))  # RGB, by voice
 PAPER, BLACK_KEYS, BARS, OCTAVES = (255, 255, 255), (243, 244, 246), (214, 218, 224), (226, 228, 232)
@@ -14,6 +14,7 @@ WIDTH = 1200  # pixels of a sheet, about
 ROW_HEIGHT = 4  # pixels of a semitone
 GAP = 10  # pixels between rolls
 QUARTERS_PER_BAR = 4
+LOWEST_KEY, NUM_KEYS = 21, 88  # of a piano, as MIDI pitches
 
 
 def piano_roll(score: Score, *, low: int, high: int, num_steps: int, step_width: int) -> Tensor:
@@ -53,6 +54,35 @@ def roll_sheet(scores: Sequence[Score]) -> Tensor:
         top, left = GAP + i // columns * (height + GAP), GAP + i % columns * (width + GAP)
         sheet[:, top : top + height, left : left + width] = roll
     return sheet
+
+
+def score_of_roll(roll: Tensor) -> Score:
+    """(T, 88), above 1/2 where a key sounds, a quarter each; a key that goes on sounding is one long note.
+
+    A note's voice is its rank from above in the quarter in which it begins.
+    """
+    is_on = roll > 0.5
+    notes = []
+    for key in is_on.any(0).nonzero().flatten().tolist():
+        steps = is_on[:, key].nonzero().flatten().tolist()
+        starts = [step for step in steps if step == 0 or not is_on[step - 1, key]]
+        ends = [step + 1 for step in steps if step + 1 == len(roll) or not is_on[step + 1, key]]
+        for start, end in zip(starts, ends, strict=True):
+            notes.append(Note(start, end - start, LOWEST_KEY + key, int(is_on[start, key + 1 :].sum())))
+    return Score(tuple(sorted(notes)), 1)
+
+
+def roll_of_score(score: Score) -> Tensor:
+    """(T, 88) float32 of 0 and 1, a step each: the inverse of `score_of_roll` on scores of whole quarters.
+
+    Raises ValueError for a pitch that no piano has.
+    """
+    roll = torch.zeros(score.length, NUM_KEYS)
+    for note in score.notes:
+        if not LOWEST_KEY <= note.pitch < LOWEST_KEY + NUM_KEYS:
+            raise ValueError(f"pitch {note.pitch} at step {note.start} is not on a piano's keyboard")
+        roll[note.start : note.start + note.length, note.pitch - LOWEST_KEY] = 1
+    return roll
 
 
 def _fill(pixels: Tensor, colour: tuple[int, int, int]) -> None:

@@ -10,7 +10,7 @@ from genai_cli.data.base import Spec
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.media.midi import Score
 from genai_cli.media.plots import plot_points
-from genai_cli.media.rolls import roll_sheet
+from genai_cli.media.rolls import roll_sheet, score_of_roll
 from genai_cli.media.sounds import SAMPLE_RATE, synthesise
 from genai_cli.media.structures import HINT, structure_sheet
 
@@ -26,16 +26,16 @@ def sheet(samples: Tensor, spec: Spec) -> Tensor | str:
     """A picture, (3, H, W) uint8, or for tokens a text, of `samples` (B, *spec.shape).
 
     Shows the first 256 images, the first 8 pieces of music, the first 32 texts, the first 36 molecules, all
-    points (of more than two dimensions, the first two).
+    points (of more than two dimensions, the first two). Codes and latents that nobody decodes are numbers and points.
     """
     match spec.modality:
         case "image":
             return image_grid(images_to_uint8(samples[:MOST_IMAGES], spec))
-        case "points":
-            return plot_points(samples)
-        case "music":
-            return roll_sheet(tokens_to_scores(samples[:MOST_ROLLS], spec))
-        case "text":
+        case "points" | "latents":
+            return plot_points(samples.flatten(1))
+        case "music" | "rolls":
+            return roll_sheet(to_scores(samples[:MOST_ROLLS], spec))
+        case "text" | "codes":
             return join_texts(tokens_to_texts(samples[:MOST_TEXTS], spec))
         case "molecules":
             molecules = tokens_to_texts(samples[:MOST_STRUCTURES], spec)
@@ -46,8 +46,8 @@ def sheet(samples: Tensor, spec: Spec) -> Tensor | str:
 
 def sound(samples: Tensor, spec: Spec) -> tuple[Tensor, int] | None:
     """(T,) in [-1, 1] and its rate in samples a second: the first of `samples` as it is heard; None of what is not."""
-    if spec.modality == "music":
-        return synthesise(tokens_to_scores(samples[:1], spec)[0]), SAMPLE_RATE
+    if spec.modality in ("music", "rolls"):
+        return synthesise(to_scores(samples[:1], spec)[0]), SAMPLE_RATE
     return None
 
 
@@ -82,6 +82,13 @@ def tokens_to_texts(tokens: Tensor, spec: Spec) -> list[str]:
         raise ValueError("the spec of these tokens has no tokenizer")
     tokenizer = tokenizer_from_json(spec.tokenizer)
     return [tokenizer.decode(row[row >= 0]) for row in tokens.cpu()]
+
+
+def to_scores(samples: Tensor, spec: Spec) -> list[Score]:
+    """Tokens (B, T) of music, or piano rolls (B, T, 88) -> B scores."""
+    if spec.modality == "rolls":
+        return [score_of_roll(roll) for roll in samples.cpu()]
+    return tokens_to_scores(samples, spec)
 
 
 def tokens_to_scores(tokens: Tensor, spec: Spec) -> list[Score]:

@@ -2,12 +2,18 @@
 
 A statistic is given as a function of counts: row b of `counts` (B, N) says how often each of the N examples is drawn
 in replicate b. So nothing is copied, and a statistic over pairs can leave out the pairs of an example with itself.
+
+Of a share the resampled values are binomial: Wilson's interval (1927) needs no draws, stays within 0 and 1, and is not
+empty where all examples agree.
 """
+
+import math
 
 import torch
 from torch import Tensor
 
 REPLICATES = 200
+OF_SHARES = "none: Wilson's interval of a share"  # what a protocol says of `share_interval`
 COVERAGE = 0.95
 _BLOCK = 1 << 24  # numbers of a block of counts
 
@@ -32,6 +38,15 @@ def interval_around(value: float, replicates: Tensor) -> tuple[float, float]:
     low, high = torch.quantile(replicates.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     mean = replicates.double().mean().item()
     return value + (low - mean), value + (high - mean)
+
+
+def share_interval(values: Tensor) -> tuple[float, float]:
+    """95 % of a share, by Wilson's score, of `values` (N,) that are 0, 1 or (a tie) between."""
+    count, share = len(values), values.double().mean().item()
+    z = 1.959964
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    reach = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return min(share, max(0.0, centre - reach)), max(share, min(1.0, centre + reach))
 
 
 def mean_interval(

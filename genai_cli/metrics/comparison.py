@@ -1,5 +1,6 @@
 """Two sets of features compared every way that applies, each number with its interval and its controls."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genai_cli.metrics.bootstrap import REPLICATES, mean_interval
+from genai_cli.metrics.bootstrap import OF_SHARES, REPLICATES, mean_interval, share_interval
 from genai_cli.metrics.frechet import frechet_distance, frechet_interval, moments, num_replicates, why_doubtful
 from genai_cli.metrics.kernel import (
     Kernel,
@@ -29,12 +30,13 @@ class Sets:
     real: Tensor
     fake: Tensor
     controls: Mapping[str, Tensor]  # "real", "noise", "one_mode_removed"
+    halved: Tensor  # a control of recall alone: "half_removed"
 
     def matched(self) -> "Sets":
         """Each cut to the size of the samples or of the data, whichever are fewer."""
         size = min(len(self.real), len(self.fake))
         controls = {name: features[:size] for name, features in self.controls.items()}
-        return Sets(self.real[:size], self.fake[:size], controls)
+        return Sets(self.real[:size], self.fake[:size], controls, self.halved[:size])
 
 
 def distances(sets: Sets, names: tuple[str, ...], protocol: Mapping[str, Any], *, seed: int) -> Iterator[Metric]:
@@ -51,13 +53,14 @@ def _frechet(sets: Sets, protocol: Mapping[str, Any], *, seed: int) -> Metric:
     reference, (count, dim) = moments(sets.real), sets.fake.shape
     value = frechet_distance(reference, moments(sets.fake))
     replicates = num_replicates(dim)
+    name = "fid" if protocol.get("is_fid") else "frechet"
     return Metric(
-        name="frechet",
+        name=name,
         value=value,
         interval=frechet_interval(value, sets.real, sets.fake, seed=seed, num_replicates=replicates),
         unit="squared feature distance",
         better="lower",
-        protocol=_described(protocol, "frechet", sets, f"both sets, {replicates} times"),
+        protocol=_described(protocol, name, sets, f"both sets, {replicates} times"),
         controls={name: frechet_distance(reference, moments(features)) for name, features in sets.controls.items()},
         why_not=why_doubtful(dim, len(sets.real), count),
     )
@@ -79,23 +82,27 @@ def _kernel(name: str, unit: str, kernel: Kernel, sets: Sets, protocol: Mapping[
 def manifolds(sets: Sets, protocol: Mapping[str, Any], *, seed: int) -> Iterator[Metric]:
     """Precision, recall, density and coverage of as many samples as data."""
     sets = sets.matched()
-    if min(map(len, (sets.real, sets.fake, *sets.controls.values()))) <= NEIGHBOURS:
+    if min(map(len, (sets.real, sets.fake, sets.halved, *sets.controls.values()))) <= NEIGHBOURS:
         return
     found = compare_manifolds(sets.real, sets.fake)
-    controls = {name: compare_manifolds(sets.real, features) for name, features in sets.controls.items()}
-    resampled = {"precision": "samples", "density": "samples", "recall": "data", "coverage": "data"}
+    compared = {name: compare_manifolds(sets.real, features) for name, features in sets.controls.items()}
+    halved = compare_manifolds(sets.real, sets.halved)
+    units = {"precision": "share of samples", "density": "samples in balls / k", "recall": "share of data"}
     for name, column in vars(found).items():
+        is_share = name != "density"
+        interval = share_interval(column) if is_share else mean_interval(column, seed=seed)
+        controls = {control: _mean(manifold, name) for control, manifold in compared.items()}
+        if name == "recall":  # whose large balls hide one lost mode: what it must see is the loss of half of them
+            controls["half_removed"] = _mean(halved, name)
+        resampled = OF_SHARES if is_share else f"samples, the balls held fixed, {REPLICATES} times"
         yield Metric(
             name=name,
             value=column.mean().item(),
-            interval=mean_interval(column, seed=seed),
-            unit="samples in balls / k" if name == "density" else f"share of {resampled[name]}",
+            interval=(max(0.0, interval[0]), interval[1]),
+            unit=units.get(name, "share of data"),
             better="higher",
-            protocol={
-                **_described(protocol, name, sets, f"{resampled[name]}, the balls held fixed, {REPLICATES} times"),
-                "neighbours": NEIGHBOURS,
-            },
-            controls={control: _mean(manifold, name) for control, manifold in controls.items()},
+            protocol={**_described(protocol, name, sets, resampled), "neighbours": NEIGHBOURS},
+            controls=controls,
             why_not=None if len(sets.fake) >= 200 else f"{len(sets.fake)} samples are too few for balls around each",
         )
 
@@ -110,10 +117,10 @@ def _described(protocol: Mapping[str, Any], name: str, sets: Sets, resampled: st
     return {**protocol, "id": f"{name}/{extractor}", "kind": "sample", **sizes, "bootstrap": resampled}
 
 
-def without_modes(control: Tensor, modes: Tensor) -> Tensor:
-    """`control` (N, ...) without its most frequent mode, `modes` (N,) int64; of many modes, without a tenth of them."""
+def without_modes(control: Tensor, modes: Tensor, *, share: float = 0.1) -> Tensor:
+    """`control` (N, ...) without the most frequent of its `modes` (N,) int64: a `share` of them, rounded up."""
     counts = torch.bincount(modes)
-    lost = counts.topk(-(-int((counts > 0).sum()) // 10)).indices
+    lost = counts.topk(math.ceil(share * int((counts > 0).sum()))).indices
     return control[~torch.isin(modes, lost)]
 
 

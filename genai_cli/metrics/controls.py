@@ -11,24 +11,29 @@ from genai_cli.metrics.record import Metric
 # Name of a metric -> the orders that its controls must have, each "better" before "worse".
 ORDERS: dict[str, tuple[tuple[str, str], ...]] = {
     "frechet": (("real", "noise"), ("real", "one_mode_removed")),
+    "fid": (("real", "noise"), ("real", "one_mode_removed")),
     "kid": (("real", "noise"), ("real", "one_mode_removed")),
     "energy": (("real", "noise"), ("real", "one_mode_removed")),
     "precision": (("real", "noise"),),
     "density": (("real", "noise"),),
-    "recall": (("real", "one_mode_removed"),),
+    "recall": (("real", "half_removed"),),
     "coverage": (("real", "noise"), ("real", "one_mode_removed")),
     "modes": (("real", "one_mode_removed"),),
     "mode_divergence": (("real", "one_mode_removed"),),
     "memorisation": (("real", "train"),),
+    "copied_50": (("real", "train"),),
     "agreement": (("real", "shuffled_labels"),),
     "classifier_accuracy_score": (("real", "shuffled_labels"),),
 }
+SEEN = 0.02  # of recall: less than this is no sign of a lost mode
 MEANS = {
     "real": "held-out data",
     "noise": "noise",
     "one_mode_removed": "data without one of their modes (of many: a tenth)",
+    "half_removed": "data without half of their modes",
     "train": "copies of training data",
     "shuffled_labels": "shuffled labels",
+    "repeated": "one sample over and over",
 }
 
 
@@ -47,6 +52,16 @@ def void(metrics: Sequence[Metric]) -> tuple[list[Metric], list[str]]:
             sentences.append(f"{metric.name}: {reason}")
         judged.append(metric)
     return judged, sentences
+
+
+def blind_spots(metrics: Sequence[Metric]) -> list[str]:
+    """What a number does not see on these data, though it may be believed for the rest."""
+    return [
+        f"{metric.name}: one lost mode would hardly show ({metric.controls['one_mode_removed']:.3g} without it, "
+        f"{metric.controls['real']:.3g} with all); modes and coverage see it"
+        for metric in metrics
+        if metric.name == "recall" and metric.controls["real"] - metric.controls["one_mode_removed"] < SEEN
+    ]
 
 
 def _is_better(metric: Metric, better: str, worse: str) -> bool:

@@ -29,7 +29,7 @@ _EPSILON = 1e-3  # of batch normalisation
 class EfficientNetLite0(nn.Module):
     """(B, C, H, W) in [-1, 1], grey or coloured, to logits (B, 1000) of ImageNet's classes."""
 
-    num_features = HEAD
+    num_features, side = HEAD, SIDE
 
     def __init__(self) -> None:
         super().__init__()

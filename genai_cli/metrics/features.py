@@ -10,6 +10,7 @@ Frechet distance is not FID, and compares only with others of the same `extracto
 - `random`: the same network untrained, from a fixed seed (as in Naeem et al. 2020, Section 5), for data without
   labels. A function of the images' shape alone, so that it needs no cache and compares between data sets of a shape.
 - `efficientnet`: a network that has learned ImageNet, for photographs (`metrics/efficientnet.py`); an extra.
+- `inception`: the customary one, from weights that the user has (`metrics/inception.py`).
 """
 
 import contextlib
@@ -26,7 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genai_cli.metrics.efficientnet import SIDE, EfficientNetLite0, load_efficientnet
+from genai_cli.metrics.efficientnet import EfficientNetLite0, load_efficientnet
+from genai_cli.metrics.inception import Inception, load_inception
 
 NUM_FEATURES = 64
 EXAMPLES_SEEN = 150_000  # in training: two and a half passes over MNIST
@@ -97,9 +99,10 @@ def _stage(inputs: int, outputs: int, *, stride: int = 1) -> list[nn.Module]:
 class Extractor:
     """A network in evaluation mode, and what a protocol says of it."""
 
-    name: str  # "classifier", "random", "efficientnet"
-    network: FeatureNetwork | StackedNetwork | EfficientNetLite0
+    name: str  # "classifier", "random", "efficientnet", "inception"
+    network: FeatureNetwork | StackedNetwork | EfficientNetLite0 | Inception
     accuracy: float | None  # of the classifier on the test split; of stacked images, for one channel
+    is_fid: bool = False  # whether a Frechet distance of these features is what others call FID
 
     @property
     def sha256(self) -> str:
@@ -111,6 +114,8 @@ class Extractor:
 
     def protocol(self) -> dict[str, Any]:
         record = {"extractor": self.name, "extractor_sha256": self.sha256, "features": self.network.num_features}
+        if self.is_fid:
+            record["is_fid"] = True
         return record if self.accuracy is None else {**record, "extractor_accuracy": self.accuracy}
 
     @torch.no_grad()
@@ -125,7 +130,7 @@ class Extractor:
 
     def _map(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         device = next(self.network.parameters()).device
-        side = SIDE if isinstance(self.network, EfficientNetLite0) else max(images.shape[-2:])
+        side = getattr(self.network, "side", max(images.shape[-2:]))
         blocks = images.split(max(1, _PIXELS_AT_ONCE // side**2 // 10))
         return torch.cat([function(block.to(device)).float().cpu() for block in blocks])
 
@@ -143,6 +148,12 @@ def random_extractor(shape: tuple[int, ...]) -> Extractor:
 def efficientnet_extractor(device: torch.device) -> Extractor:
     """EfficientNet-Lite0. Raises ConfigError where its weights are not installed."""
     return Extractor("efficientnet", load_efficientnet().to(device), None)
+
+
+def inception_extractor(path: Path, device: torch.device) -> Extractor:
+    """Inception-v3 with the weights of a file. Raises ConfigError for what holds none."""
+    network, is_fid = load_inception(path)
+    return Extractor("inception", network.to(device), None, is_fid)
 
 
 def _initialised(shape: tuple[int, ...], num_classes: int) -> FeatureNetwork:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genai_cli.metrics.bootstrap import REPLICATES, mean_interval
+from genai_cli.metrics.bootstrap import OF_SHARES, REPLICATES, mean_interval, share_interval
 from genai_cli.metrics.comparison import NUM_CELLS, Sets, distances, manifolds, uniform_like, without_modes
 from genai_cli.metrics.diversity import similarity_of_pairs
 from genai_cli.metrics.features import Extractor, train_classifier
@@ -85,7 +85,8 @@ def feature_sets(images: Images, extractor: Extractor, noise: Tensor, *, seed: i
         "noise": extractor.features(noise),
         "one_mode_removed": without_modes(control, modes),
     }
-    return Sets(extractor.features(images.real), extractor.features(images.fake), controls)
+    halved = without_modes(control, modes, share=0.5)
+    return Sets(extractor.features(images.real), extractor.features(images.fake), controls, halved)
 
 
 def _of_classifier(classifier: Extractor, protocol: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -140,10 +141,10 @@ def agreement(images: Images, classifier: Extractor, protocol: Mapping[str, Any]
     }
     described = {
         **_of_classifier(classifier, protocol, "agreement"), "n_fake": len(is_asked), "n_control": len(found),
-        "bootstrap": f"samples, {REPLICATES} times",
+        "bootstrap": OF_SHARES,
     }  # fmt: skip
     return Metric(
-        "agreement", is_asked.mean().item(), mean_interval(is_asked, seed=seed), "share of samples", "higher",
+        "agreement", is_asked.mean().item(), share_interval(is_asked), "share of samples", "higher",
         described, controls, _why_not(classifier),
     )  # fmt: skip
 
@@ -179,11 +180,11 @@ def memorisation(images: Images, protocol: Mapping[str, Any], *, seed: int) -> I
     share = {name: close.is_closer_to_train.mean().item() for name, close in found.items()}
     described = {
         **protocol, "id": "memorisation/pixels", "kind": "sample", "n_fake": len(images.fake), "n_train": size,
-        "n_real": size, "bootstrap": f"samples, {REPLICATES} times",
+        "n_real": size, "bootstrap": OF_SHARES,
     }  # fmt: skip
     columns = found["fake"].is_closer_to_train
     yield Metric(
-        "memorisation", share.pop("fake"), mean_interval(columns, seed=seed), "share closer to training data",
+        "memorisation", share.pop("fake"), share_interval(columns), "share closer to training data",
         "lower", described, share,
     )  # fmt: skip
     ratios = {name: close.ratio for name, close in found.items()}
@@ -212,13 +213,13 @@ def classifier_accuracy_score(images: Images, protocol: Mapping[str, Any], *, se
     described = {
         **protocol, "id": "classifier_accuracy_score", "kind": "sample", "n_fake": len(images.fake),
         "n_real": len(images.real), "n_control": size, "examples_seen": SCORE_EXAMPLES,
-        "bootstrap": f"test data, {REPLICATES} times",
+        "bootstrap": OF_SHARES,
     }  # fmt: skip
     fake = right.pop("fake")
     controls = {name: column.mean().item() for name, column in right.items()}
     few = f"{len(images.fake)} samples are too few to train a classifier on" if len(images.fake) < 1000 else None
     return Metric(
-        "classifier_accuracy_score", fake.mean().item(), mean_interval(fake, seed=seed), "share of test data",
+        "classifier_accuracy_score", fake.mean().item(), share_interval(fake), "share of test data",
         "higher", described, controls, few,
     )  # fmt: skip
 

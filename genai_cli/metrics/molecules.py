@@ -51,7 +51,7 @@ def molecule_figures(samples: Sequence[str], known: Collection[str] | None = Non
     return figures
 
 
-def internal_diversity(molecules: Sequence[str], *, most: int = 2_000) -> float:
+def internal_diversity(molecules: Sequence[str], *, most: int = 30_000) -> float:
     """1 - the mean Tanimoto similarity of all pairs (Benhenda 2017), each with itself too, of the first `most`.
 
     Similarities of Morgan fingerprints of radius 2 with 1,024 bits. Needs RDKit.

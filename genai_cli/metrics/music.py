@@ -51,6 +51,27 @@ def chorale_figures(
     return figures | ({"cadence": sum(map(ends_with_cadence, ended)) / len(ended)} if ended else {})
 
 
+def roll_figures(rolls: Tensor) -> dict[str, float]:
+    """Of piano rolls (B, T, 88), what sounds of each frame counted from above as voices; silence at the end left out.
+
+    three_or_four_notes: share of frames with so many. parallels, triads: as in `chorale_figures`.
+    """
+    pieces = [roll[: int(roll.any(1).nonzero().max()) + 1] > 0.5 for roll in rolls if roll.any()]
+    if not pieces:
+        return {}
+    counts = torch.cat(pieces).sum(1)
+    frames = [voices_of_roll(piece) for piece in pieces]
+    figures = chorale_figures(frames, [(0, 127)] * frames[0].shape[1])
+    chosen = {name: figures[name] for name in ("parallels", "triads")}
+    return {"three_or_four_notes": float(((counts == 3) | (counts == 4)).float().mean()), **chosen}
+
+
+def voices_of_roll(roll: Tensor, num_voices: int = 4) -> Tensor:
+    """(T, 88) bool to (T, num_voices) int64: the highest keys that sound, from above; -1 where there are fewer."""
+    keys = torch.where(roll, torch.arange(roll.shape[1]), -1)
+    return keys.sort(1, descending=True).values[:, :num_voices]
+
+
 def num_changes(frames: Tensor) -> int:
     """How often the chord changes."""
     return len(torch.unique_consecutive(frames, dim=0)) - 1

@@ -40,7 +40,7 @@ def measure_points(
         "noise": uniform_like(points.control, (real.min(0).values, real.max(0).values), seed=seed + 1),
         "one_mode_removed": without_modes(points.control, cells),
     }
-    sets = Sets(real, points.fake, controls)
+    sets = Sets(real, points.fake, controls, without_modes(points.control, cells, share=0.5))
     names = tuple(groups) + (("energy",) if "kid" in groups else ())
     yield from distances(sets, names, protocol, seed=seed)
     if "manifold" in groups:

@@ -11,6 +11,7 @@
         "unit": "squared feature distance",
         "better": "lower",                      lower, higher, none
         "believed": true, "why_not": null,      else a sentence
+        "protocol_id": "3fa1c0de",              the same for every number that was measured in the same way
         "protocol": {"id": "frechet/classifier", "kind": "sample", ...},
         "controls": {"real": 0.4, "noise": 310.0, "one_mode_removed": 9.8}},
        ...],
@@ -19,13 +20,15 @@
 
 `protocol` holds all that another person needs for the same digits. Its keys, each where it applies: id, kind (sample,
 likelihood, figure, baseline), bound ("exact", "upper bound"), extractor, extractor_sha256, extractor_accuracy,
-features, preprocessing, split, split_sha256, n_real, n_fake, seed, sampler (the options given to `sample`), context,
-bootstrap (what is resampled, how often). Two values compare if their protocols do (`same_protocol`).
+is_fid, features, preprocessing, split, split_sha256, n_real, n_fake, seed, sampler (the options of `sample`), context,
+bootstrap (what is resampled, how often; "none: ..." of other intervals). `protocol_id` is a hash of all of them. Two
+values compare if their protocols do, the sampler apart (`same_protocol`).
 
 `controls` are the same metric of things whose quality is known: "real" (held-out data in place of samples: the floor),
 "noise" (the ceiling), "shuffled_labels", "one_mode_removed", "train" (copies of training data).
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -63,8 +66,14 @@ class Metric:
             return {**self.doubted("the value is not finite")._plain(), "value": None, "interval": None}
         return self._plain()
 
+    @property
+    def protocol_id(self) -> str:
+        text = json.dumps(self.protocol, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
     def _plain(self) -> dict[str, Any]:
-        return {**asdict(self), "believed": self.believed, "interval": self.interval and list(self.interval)}
+        computed = {"believed": self.believed, "protocol_id": self.protocol_id}
+        return {**asdict(self), **computed, "interval": self.interval and list(self.interval)}
 
 
 def evaluation_record(metrics: Sequence[Metric], *, voided: Sequence[str], notes: Sequence[str], **about: Any) -> dict:

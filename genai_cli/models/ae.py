@@ -127,7 +127,7 @@ class AutoEncoder(GenerativeModel):
         output = self.decoder(code).float()
         return output if self.spec.value_range is None else output.sigmoid()
 
-    def sample(self, random: RowRandom, *, latent: Literal["gmm", "gaussian", "flow"] = "gmm") -> Tensor:
+    def sample(self, random: RowRandom, *, latent: Literal["gmm", "gaussian", "flow", "prior"] = "gmm") -> Tensor:
         """Decoded draws from a distribution fitted to the training codes: ten Gaussians, one, or a small flow.
 
         An autoencoder has no prior: these are no part of what it learned.

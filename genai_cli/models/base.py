@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from genai_cli.data.base import Batch, Spec
+from genai_cli.data.base import Batch, Decoder, Spec
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.nn.random import RowRandom
 
@@ -50,6 +50,8 @@ class GenerativeModel(nn.Module, ABC):
     # A model that makes one thing from another: "pairs" if it learns from pairs, "domains" if two sets are enough.
     translates: ClassVar[str | None] = None
     batches_per_step: int = 1  # how many batches one step draws
+    num_codes: int = 0  # how many a quantiser has: what `codes_of` returns is below
+    code_decoder: Decoder | None = None  # from samples to what is seen, where the data are codes of another run
 
     def __init__(self, spec: Spec):
         super().__init__()
@@ -62,6 +64,13 @@ class GenerativeModel(nn.Module, ABC):
     def train_step(self, step: Step) -> None:
         """One optimizer step. Several players call `step.minimize` several times."""
         step.minimize("model", self.loss)
+
+    def learn_from(self, teacher: "GenerativeModel") -> None:
+        """Take a trained model as teacher, called before training where `model.teacher` names its run.
+
+        It is no part of this model and is not there when it is sampled. Raises ValueError, saying what the run is not.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no teacher")
 
     @abstractmethod
     def sample(self, random: RowRandom) -> Tensor:
@@ -114,6 +123,27 @@ class GenerativeModel(nn.Module, ABC):
     def codes_of(self, x: Tensor) -> Tensor:
         """Examples (B, *spec.shape) as numbers of a quantiser's codes, (B, T) int64."""
         raise NotImplementedError(f"{type(self).__name__} has no quantiser")
+
+    def image_of(self, codes: Tensor) -> Tensor:
+        """Codes (B, T), as `codes_of` returns them, to examples (B, *spec.shape)."""
+        raise NotImplementedError(f"{type(self).__name__} has no quantiser")
+
+    def latents_of(self, x: Tensor) -> Tensor:
+        """Examples to what a second model can learn in their place (`dataset=latents`): the code, or a map of them."""
+        return self.encode(x)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """What `latents_of` returns, or what was drawn like it, to examples (B, *spec.shape)."""
+        return self.decode(latents)
+
+    @property
+    def shown_spec(self) -> Spec:
+        """What `shown` returns."""
+        return self.spec if self.code_decoder is None else self.code_decoder.spec
+
+    def shown(self, samples: Tensor) -> Tensor:
+        """Samples (B, *spec.shape) as they are looked at and judged: decoded, where they are codes of another run."""
+        return samples if self.code_decoder is None else self.code_decoder(samples)
 
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         """The players: a partition of the parameters, each group with an optimizer of its own."""

@@ -27,7 +27,7 @@ MASK = re.compile(r"\[MASK(?::(\d+))?\]")
 class BERT(GenerativeModel):
     """p(hidden tokens | the others), each place by itself."""
 
-    modalities = ("text", "music", "molecules")
+    modalities = ("text", "music", "molecules", "codes")
     figures = {"masked_nll": "nats per chosen token, given what is not hidden"}
     monitor = "masked_nll"
     rules = {

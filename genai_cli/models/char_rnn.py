@@ -25,7 +25,7 @@ State = Tensor | tuple[Tensor, Tensor]
 class CharRNN(GenerativeModel):
     """`depth` layers of LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014) over tokens."""
 
-    modalities = ("text", "music", "molecules")
+    modalities = ("text", "music", "molecules", "codes")
     figures = {"nll": "nats per token, exact -log p(x)"}
     monitor = "nll"
     rules = {"dropout == 0 or depth > 1": "dropout is between layers: it needs depth=2 or more"}

@@ -35,7 +35,7 @@ class DDPM(GenerativeModel):
     `condition=label` tells the network the class, but for a share `label_dropout` of the examples.
     """
 
-    modalities = ("image", "points")
+    modalities = ("image", "points", "latents")
     figures = {
         "bits_per_dim": "bits per dimension, upper bound on -log P(x)",
         "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",
@@ -116,6 +116,7 @@ class DDPM(GenerativeModel):
         label: NonNegativeInt | None = None,
         guidance: NonNegativeFloat | None = None,
         guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None,
+        guide: GenerativeModel | None = None,
         given: Tensor | None = None,
         keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
         strength: Probability | None = None,
@@ -128,7 +129,7 @@ class DDPM(GenerativeModel):
         """
         denoise = conditioned(
             self.denoise, self.network, random, value_range=self.spec.value_range,
-            label=label, guidance=guidance, guidance_interval=guidance_interval,
+            label=label, guidance=guidance, guidance_interval=guidance_interval, guide=guide,
         )  # fmt: skip
         sigmas = self._sigmas(steps or self.sampling_steps, spacing)
         return draw(
@@ -155,7 +156,9 @@ class DDPM(GenerativeModel):
         return self.alpha[t].view(shape), self.sigma[t].view(shape)
 
     def _likelihood(self, batch: Batch) -> Metrics:
-        """`nll` in nats of points, by the probability flow; of images the bound, in `bits_per_dim`."""
+        """`nll` in nats of points, by the probability flow; of images the bound, in `bits_per_dim`; none of latents."""
+        if self.spec.modality == "latents":
+            return {}
         label = self.network.label_of(batch)
         if self.spec.modality == "image":
             estimate = functools.partial(self._estimate, label=label)

@@ -39,7 +39,7 @@ class EDM(GenerativeModel):
     `condition=label` is as in `ddpm`.
     """
 
-    modalities = ("image", "points")
+    modalities = ("image", "points", "latents")
     figures = {
         "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",
         "nll_step_error": "nats, what half the steps of the flow would change",
@@ -114,6 +114,7 @@ class EDM(GenerativeModel):
         label: NonNegativeInt | None = None,
         guidance: NonNegativeFloat | None = None,
         guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None,
+        guide: GenerativeModel | None = None,
         given: Tensor | None = None,
         keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
         strength: Probability | None = None,
@@ -122,7 +123,7 @@ class EDM(GenerativeModel):
         """Noise levels even in sigma^(1 / rho). `solver` and `steps` are by default the model's own."""
         denoise = conditioned(
             self.denoise, self.network, random, value_range=self.spec.value_range,
-            label=label, guidance=guidance, guidance_interval=guidance_interval,
+            label=label, guidance=guidance, guidance_interval=guidance_interval, guide=guide,
         )  # fmt: skip
         sigmas = karras_sigmas(steps or self.sampling_steps, self.sigma_min, self.sigma_max, rho=rho)
         return draw(
@@ -130,15 +131,15 @@ class EDM(GenerativeModel):
             given=given, keep=keep, strength=strength, resample=resample,
         )  # fmt: skip
 
-    def denoise(self, x: Tensor, sigma: float, label: Tensor | None = None) -> Tensor:
-        """D(x; sigma), the samplers' contract (Eq. 7)."""
-        sigmas = torch.full((len(x),), sigma, device=x.device)
+    def denoise(self, x: Tensor, sigma: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """D(x; sigma), the samplers' contract (Eq. 7); also for one noise level of each row (B,)."""
+        sigmas = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(len(x))
         skip, out, _ = self._scalings(sigmas)
         return skip * x + out * self._predict(x, sigmas, label)
 
     def _likelihood(self, batch: Batch) -> Metrics:
         """`nll` in nats of points, by the probability flow; of images it would take minutes a thousand."""
-        if self.spec.modality == "image":
+        if self.spec.modality != "points":
             return {}
         label = self.network.label_of(batch)
         return negative_log_likelihood(

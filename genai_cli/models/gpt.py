@@ -23,7 +23,7 @@ from genai_cli.samplers.generation import generate
 class GPT(GenerativeModel):
     """A causal transformer: p(tokens) is the product of p(token | tokens before it)."""
 
-    modalities = ("text", "music", "molecules")
+    modalities = ("text", "music", "molecules", "codes")
     figures = {"nll": "nats per token, exact -log p(x)"}
     monitor = "nll"
     rules = {

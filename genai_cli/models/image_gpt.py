@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.labels import sample_labels
-from genai_cli.nn.pixel_tokens import PixelTokens
+from genai_cli.nn.pixel_tokens import CodeTokens, PixelTokens
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.transformer import CausalTransformer
 from genai_cli.rules import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Probability
@@ -26,11 +26,13 @@ class ImageGPT(GenerativeModel):
 
     As in the paper, images may be learned at a low `resolution` (averaged to that many pixels a side) and with few
     `shades` of each colour (8 x 8 x 8 by default, all levels of grey): the likelihood is then of these images.
+    Codes of a quantiser (`dataset=codes`) are learned as they are, and decoded to images.
     """
 
-    modalities = ("image",)
+    modalities = ("image", "codes")
     monitor = "nll"
     figures = {"nll": "nats, exact, of images as they are learned", "bits_per_dim": "bits per dimension, exact"}
+    figures |= {"bits_per_code": "bits per code, exact"}
     rules = {"width % heads == 0": "width must be divisible by heads"}
     tiny = {"width": 16, "depth": 2, "heads": 2, "resolution": 4, "shades": 4}
 
@@ -49,7 +51,9 @@ class ImageGPT(GenerativeModel):
         super().__init__(spec)
         if conditional and not spec.classes:
             raise ValueError("model.conditional=true needs data with labels; take model.conditional=false")
-        self.pixels = PixelTokens(spec, shades=shades, resolution=resolution)
+        if spec.is_tokens and (shades or resolution):
+            raise ValueError("model.shades and model.resolution are of pixels, and the data are codes: leave them out")
+        self.pixels = CodeTokens(spec) if spec.is_tokens else PixelTokens(spec, shades=shades, resolution=resolution)
         self.conditional = conditional
         self.start = nn.Embedding(len(spec.classes) if conditional else 1, width)
         self.embedding = nn.Embedding(self.pixels.vocabulary_size, width)
@@ -78,6 +82,8 @@ class ImageGPT(GenerativeModel):
 
     def evaluate(self, batch: Batch) -> Metrics:
         nll = self.nll(batch)
+        if self.spec.is_tokens:
+            return {"nll": nll, "bits_per_code": nll / (self.pixels.length * math.log(2))}
         return {"nll": nll, "bits_per_dim": nll / (self.pixels.length * self.pixels.channels * math.log(2))}
 
     @torch.inference_mode()

@@ -96,7 +96,7 @@ class MAE(GenerativeModel):
         hidden = order[:, self.num_shown :]
         return (take(filled, hidden) - take(patches, hidden)).square().mean((1, 2))
 
-    def sample(self, random: RowRandom, *, latent: Literal["gmm", "gaussian", "flow"] = "gmm") -> Tensor:
+    def sample(self, random: RowRandom, *, latent: Literal["gmm", "gaussian", "flow", "prior"] = "gmm") -> Tensor:
         """Images filled in from class tokens alone, drawn from what is fitted to those of training."""
         return self.decode(self.codes.draw(random, latent))
 

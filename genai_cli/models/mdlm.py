@@ -25,7 +25,7 @@ class MDLM(GenerativeModel):
     T after it are predicted. The network needs no time: how much is hidden it sees (Sec. 3.2).
     """
 
-    modalities = ("text", "music", "molecules")
+    modalities = ("text", "music", "molecules", "codes")
     figures = {"bound": "nats per token, upper bound on -log p(x)"}
     monitor = "bound"
     rules = {

@@ -33,7 +33,7 @@ class MeanFlow(GenerativeModel):
     example (Eq. 22): 0 is the squared error, 1 nearly its logarithm. `condition=label` tells the network the class.
     """
 
-    modalities = ("image", "points")
+    modalities = ("image", "points", "latents")
     figures = {
         "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",
         "nll_step_error": "nats, what half the steps of the flow would change",
@@ -97,7 +97,7 @@ class MeanFlow(GenerativeModel):
             velocity = self.mean_velocity(x.lerp(eps, self._to_shape(t)), t, t, label)
             error += (velocity - (eps - x)).square().flatten(1).mean(1)
         metrics = {"loss": error / EVALUATED_TIMES}
-        if self.spec.modality == "image":
+        if self.spec.modality != "points":
             return metrics
         likelihood = negative_log_likelihood(
             lambda x, sigma: self.denoise(x, sigma, label), x, batch.random, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX

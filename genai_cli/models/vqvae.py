@@ -11,6 +11,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import Parameter
 
@@ -19,6 +20,7 @@ from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.adversarial import discriminator_loss, nonsaturating
 from genai_cli.nn.code_prior import CodePrior
 from genai_cli.nn.conv import halving
+from genai_cli.nn.perceptual import ImageClassifier
 from genai_cli.nn.quantize import FiniteScalarQuantizer, Quantized, VectorQuantizer, perplexity
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import from_unit, to_unit
@@ -34,7 +36,8 @@ class VQVAE(GenerativeModel):
     """Convolutions that halve the sides `halvings` times, a quantiser, convolutions back, and a prior over the codes.
 
     `quantizer=ema` learns `residual` codebooks of `num_codes` vectors by moving averages; `fsq` rounds two to five
-    numbers to a few levels each, about `num_codes` combinations. Errors are sums over pixels in [0, 1].
+    numbers to a few levels each, about `num_codes` combinations. Errors are sums over pixels in [0, 1]; `perceptual`
+    weighs a distance of features beside them, of a classifier that learns the labels of the data.
     """
 
     modalities = ("image",)
@@ -67,8 +70,13 @@ class VQVAE(GenerativeModel):
         prior_heads: PositiveInt = 4,
         adversarial: NonNegativeFloat = 0.0,
         adversarial_start: NonNegativeInt = 0,
+        perceptual: NonNegativeFloat = 0.0,
     ):
         super().__init__(spec)
+        if perceptual and not spec.classes:
+            raise ValueError(
+                f"model.perceptual={perceptual} compares images by a classifier, and these data have no labels: use 0"
+            )
         channels, *sides = spec.shape
         if any(side % 2**halvings for side in sides):
             raise ValueError(f"halvings={halvings} needs sides divisible by {2**halvings}, not {sides[0]}x{sides[1]}")
@@ -82,6 +90,7 @@ class VQVAE(GenerativeModel):
         else:
             self.normalise = nn.Identity()
             self.quantizer = FiniteScalarQuantizer(FSQ_LEVELS[num_codes])
+        self.num_codes = self.quantizer.num_codes
         size = {"width": width, "halvings": halvings, "depth": depth}
         self.encoder = MapEncoder(channels, self.quantizer.dim, **size)
         self.decoder = MapDecoder(self.quantizer.dim, channels, **size)
@@ -90,12 +99,16 @@ class VQVAE(GenerativeModel):
             width=prior_width, depth=prior_depth, heads=prior_heads,
         )  # fmt: skip
         self.discriminator = build_patch_discriminator(channels, width) if adversarial else None
+        self.perceptual = perceptual
+        self.classifier = ImageClassifier(channels, len(spec.classes), width=width) if perceptual else None
 
     def train_step(self, step: Step) -> None:
         weight = self.adversarial if step.number >= self.adversarial_start else 0.0
         step.minimize("autoencoder", partial(self.autoencoder_loss, adversarial=weight))
         if self.discriminator is not None:
             step.minimize("discriminator", self.discriminator_loss)
+        if self.classifier is not None:
+            step.minimize("classifier", self.classifier_loss)
         step.minimize("prior", self.prior_loss)
 
     def autoencoder_loss(self, batch: Batch, *, adversarial: float) -> tuple[Tensor, Metrics]:
@@ -107,6 +120,9 @@ class VQVAE(GenerativeModel):
         used = perplexity(quantized.indices, self.quantizer.num_codes)
         metrics = {"squared_error": error, "commitment": commitment, "perplexity": used}
         loss = error + self.commitment * commitment
+        if self.classifier is not None:
+            metrics["perceptual"] = self.classifier.distance(reconstruction, x).mean()
+            loss = loss + self.perceptual * metrics["perceptual"]
         if adversarial:
             metrics["adversarial"] = nonsaturating(self.discriminator(reconstruction))
             loss = loss + adversarial * metrics["adversarial"]
@@ -120,6 +136,12 @@ class VQVAE(GenerativeModel):
         metrics = {"real_probability": real_logits.sigmoid().mean(), "fake_probability": fake_logits.sigmoid().mean()}
         return discriminator_loss(real_logits, fake_logits), metrics
 
+    def classifier_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Of images as they are: what it sees in them is what reconstructions are compared by."""
+        logits = self.classifier(to_unit(batch["image"], self.spec.value_range)).float()
+        accuracy = (logits.argmax(1) == batch["label"]).float().mean()
+        return F.cross_entropy(logits, batch["label"]), {"accuracy": accuracy}
+
     def prior_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Nats per code, of the codes as they are now."""
         with torch.no_grad():
@@ -128,8 +150,11 @@ class VQVAE(GenerativeModel):
 
     def quantize(self, x: Tensor, *, learn: bool = False) -> Quantized:
         """(B, C, H, W) in [0, 1] to B h w vectors, in the order of a page."""
-        vectors = self.encoder(x).permute(0, 2, 3, 1).flatten(0, 2)  # (B h w, D)
-        return self.quantizer(self.normalise(vectors), learn=learn and self.training)
+        return self.quantizer(self.encode_positions(x), learn=learn and self.training)
+
+    def encode_positions(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B h w, D): what the quantiser is given."""
+        return self.normalise(self.encoder(x).permute(0, 2, 3, 1).flatten(0, 2))
 
     def reconstruct(self, vectors: Tensor) -> Tensor:
         """(B h w, D) to (B, C, H, W), about in [0, 1]: linear, as a squared error has it."""
@@ -146,6 +171,15 @@ class VQVAE(GenerativeModel):
         vectors = self.quantizer.vectors_of(codes.reshape(-1, self.residual))
         return from_unit(self.reconstruct(vectors).clamp(0, 1), self.spec.value_range)
 
+    def latents_of(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, D, h, w), not yet quantised: that is left to the decoder (Rombach et al. 2022, 3.1)."""
+        vectors = self.encode_positions(to_unit(x, self.spec.value_range))
+        return vectors.unflatten(0, (-1, *self.sides)).permute(0, 3, 1, 2)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        quantized = self.quantizer(latents.permute(0, 2, 3, 1).flatten(0, 2))
+        return from_unit(self.reconstruct(quantized.vectors).clamp(0, 1), self.spec.value_range)
+
     def sample(self, random: RowRandom, *, temperature: PositiveFloat = 1.0) -> Tensor:
         """Codes from the prior, decoded. A temperature below 1 keeps to the likelier ones."""
         return self.image_of(self.prior.draw(random, temperature=temperature))
@@ -157,6 +191,8 @@ class VQVAE(GenerativeModel):
         }
         if self.discriminator is not None:
             groups["discriminator"] = list(self.discriminator.parameters())
+        if self.classifier is not None:
+            groups["classifier"] = list(self.classifier.parameters())
         return groups
 
     def ema_parameters(self) -> Iterable[Parameter]:

@@ -27,7 +27,7 @@ class WaveNet(GenerativeModel):
     A prediction looks back on stacks * (2 ** depth - 1) + 1 tokens, and on zeros before the beginning.
     """
 
-    modalities = ("text", "music", "molecules")
+    modalities = ("text", "music", "molecules", "codes")
     monitor = "nll"
     figures = {"nll": "nats per token, exact -log p(x)"}
     tiny = {"width": 8, "depth": 2, "stacks": 1}

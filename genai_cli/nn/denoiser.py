@@ -23,8 +23,8 @@ Backbone = Literal["unet", "dit", "mlp"]
 class Denoiser(nn.Module):
     """Data (B, *shape), times (B,) and labels (B,) to (B, *shape) in float32. Zero before training.
 
-    `backbone` is by default a U-Net for images and an MLP for points. The sizes are those of the U-Net; a transformer
-    or an MLP is as wide as its lowest level and has as many blocks, 2 depth levels.
+    `backbone` is by default a U-Net for images and maps of latents, an MLP for points and vectors. The sizes are those
+    of the U-Net; a transformer or an MLP is as wide as its lowest level and has as many blocks, 2 depth levels.
     Times are numbers of the order of 1000, as positions are, or less; `num_times` of them are told, one by default.
     Raises ValueError where data and options do not fit.
     """
@@ -85,7 +85,7 @@ def build_backbone(
     heads: int, patch: int, dropout: float,
 ) -> nn.Module:  # fmt: skip
     """A network (x, condition) -> (B, *shape). Raises ValueError for one that cannot take such data."""
-    fitting = {"image": ("unet", "dit"), "points": ("mlp",)}[spec.modality]
+    fitting = ("unet", "dit") if len(spec.shape) == 3 else ("mlp",)
     backbone = backbone or fitting[0]
     if backbone not in fitting:
         raise ValueError(f"model.backbone={backbone} cannot take {spec.modality}: use model.backbone={fitting[0]}")

@@ -37,3 +37,19 @@ class PixelTokens:
     def _place_values(self, device: torch.device) -> Tensor:
         """(C, 1, 1): 1, shades, shades ** 2."""
         return (self.shades ** torch.arange(self.channels, device=device)).view(-1, 1, 1)
+
+
+class CodeTokens:
+    """The same of what are tokens already: sentences (B, T + 1) of codes, the first of which stands for nothing."""
+
+    def __init__(self, spec: Spec):
+        (self.length,) = spec.shape  # T
+        self.vocabulary_size = spec.vocabulary_size or 0
+
+    def to_tokens(self, sentences: Tensor) -> Tensor:
+        """(B, T) int64."""
+        return sentences[:, 1:]
+
+    def to_image(self, tokens: Tensor) -> Tensor:
+        """(B, T) int64: what a quantiser decodes."""
+        return tokens

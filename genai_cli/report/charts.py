@@ -119,7 +119,7 @@ def short(value: float) -> str:
 class Mark:
     """One point of a scatter chart, with the interval of its height."""
 
-    name: str
+    name: str  # written once for all points of one curve
     x: float
     y: float
     interval: tuple[float, float] | None = None
@@ -127,17 +127,40 @@ class Mark:
 
 
 def scatter_chart(title: str, x_label: str, y_label: str, marks: Sequence[Mark]) -> Markup:
-    """Named points with bars for their intervals; those on the Pareto front are filled."""
+    """Points with bars for their intervals, those of one name joined; those on the Pareto front are filled."""
     heights = [value for mark in marks for value in (mark.y, *(mark.interval or ()))]
     x = fitted([mark.x for mark in marks], LEFT, WIDTH - RIGHT - 40, is_log=None)
     y = fitted(heights, HEIGHT - BOTTOM - 14, TOP)
+    curves: dict[str, list[Mark]] = {}
+    for mark in sorted(marks, key=lambda mark: mark.x):
+        curves.setdefault(mark.name, []).append(mark)
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(mark.name for mark in marks))}
     parts = [_axes(x, y), element("text", x_label, x=(x.start + x.stop) / 2, y=HEIGHT - 4, text_anchor="middle")]
-    for i, mark in enumerate(marks):
-        colour = COLOURS[i % len(COLOURS)]
+    parts += [_line([(m.x, m.y) for m in curve], x, y, colours[name]) for name, curve in curves.items() if curve[1:]]
+    for mark in marks:
+        colour = colours[mark.name]
         if mark.interval is not None:
             low, high = mark.interval
             parts.append(element("line", x1=x(mark.x), x2=x(mark.x), y1=y(low), y2=y(high), stroke=colour))
         fill = colour if mark.is_best else "white"
         parts.append(element("circle", cx=x(mark.x), cy=y(mark.y), r=5, fill=fill, stroke=colour, stroke_width=2))
-        parts.append(element("text", mark.name, x=x(mark.x) + 9, y=y(mark.y) + 4, class_="name"))
+    parts += _names({name: (x(curve[-1].x), y(curve[-1].y) - 10 * bool(curve[1:])) for name, curve in curves.items()})
     return element("figure", element("figcaption", title, " (", y_label, ")"), _svg(title, join(*parts)))
+
+
+def _names(places: Mapping[str, tuple[float, float]]) -> list[Markup]:
+    """Each name beside its place, towards the middle of the chart, below any other name that is already there."""
+    written: list[tuple[float, float, float]] = []  # left, right, height
+    parts = []
+    for name, (x, y) in sorted(places.items(), key=lambda item: item[1][1]):
+        width = 6.0 * len(name)
+        is_left = x + 9 + width > WIDTH and x > WIDTH / 2
+        left = x - 9 - width if is_left else x + 9
+        height = y + 4
+        for other_left, other_right, other_height in written:
+            if left < other_right and other_left < left + width and height < other_height + 12:
+                height = other_height + 12
+        written.append((left, left + width, height))
+        anchor = {"text_anchor": "end"} if is_left else {}
+        parts.append(element("text", name, x=x - 9 if is_left else x + 9, y=height, class_="name", **anchor))
+    return parts

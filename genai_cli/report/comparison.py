@@ -22,6 +22,8 @@ class Contestant:
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # as in an evaluation's record, by name
     problem: str = ""  # why something is missing
     note: str = ""
+    run: str = ""  # the name without the options of samples
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # these options, where several ways are compared
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -31,6 +33,7 @@ class Contestant:
         return value if isinstance(value, int | float) else None
 
 
+OF_RUNS = ("training time (s)", "parameters")  # costs that do not depend on how samples are drawn
 COSTS: dict[str, Callable[[Contestant], float | None]] = {
     "training time (s)": lambda contestant: contestant.seconds,
     "parameters": lambda contestant: contestant.parameters,
@@ -54,7 +57,7 @@ def choose_metric(contestants: Sequence[Contestant]) -> str | None:
     """What the charts show: a Frechet distance or KID where all have one, else the first that has a better side."""
     found = [name for name in common_metrics(contestants) if _better(contestants, name) in ("lower", "higher")]
     complete = [name for name in found if all(contestant.value(name) is not None for contestant in contestants)]
-    preferred = [name for word in ("frechet", "kid") for name in complete if name.startswith(word)]
+    preferred = [name for word in ("fid", "frechet", "kid") for name in complete if name.startswith(word)]
     return next(iter([*preferred, *complete, *found]), None)
 
 
@@ -71,21 +74,62 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def charts(contestants: Sequence[Contestant], metric: str) -> dict[str, Markup]:
-    """For each cost a chart of the metric against it, where two or more have both; the Pareto front is filled."""
+    """For each cost a chart of the metric against it, where two or more have both; the Pareto front is filled.
+
+    First, where runs were sampled in several ways, the metric against each option that is a number.
+    """
     better = _better(contestants, metric)
-    sign = -1.0 if better == "higher" else 1.0
     drawn = {}
-    for label, cost in COSTS.items():
+    for label, cost in {**_numbers(contestants), **COSTS}.items():
         have = [each for each in contestants if cost(each) is not None and each.value(metric) is not None]
+        if label in OF_RUNS:
+            have = _best_of_each_run(have, metric, better)
         if len(have) < 2:
             continue
-        front = pareto_front([(cost(each), sign * each.value(metric)) for each in have])
+        front = pareto_front([(cost(each), _loss(each, metric, better)) for each in have])
         marks = [
-            Mark(each.name, cost(each), each.value(metric), _interval(each.metrics[metric]), is_best)
+            Mark(_curve(each, label), cost(each), each.value(metric), _interval(each.metrics[metric]), is_best)
             for each, is_best in zip(have, front, strict=True)
         ]
         drawn[label] = scatter_chart(f"{metric} against {label}", label, f"{better} is better", marks)
     return drawn
+
+
+def _numbers(contestants: Sequence[Contestant]) -> dict[str, Callable[[Contestant], float | None]]:
+    """The options of samples that are numbers and differ."""
+    values: dict[str, set[float]] = {}
+    for each in contestants:
+        for key, value in each.sampling.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                values.setdefault(key, set()).add(value)
+    return {key: lambda each, key=key: each.sampling.get(key) for key, found in values.items() if len(found) > 1}
+
+
+def _curve(contestant: Contestant, label: str) -> str:
+    """What is joined in a chart against `label`: the same run, sampled in the same way but for one number."""
+    if not contestant.sampling or label in OF_RUNS:
+        return contestant.name
+    numbers = [key for key, value in contestant.sampling.items() if type(value) in (int, float)]
+    left_out = label if label in contestant.sampling else next(iter(numbers), None)
+    return named(contestant.run, {key: value for key, value in contestant.sampling.items() if key != left_out})
+
+
+def named(run: str, sampling: Mapping[str, Any]) -> str:
+    """A run and how it was sampled, in words."""
+    return " ".join([run, *(f"{key}={value}" for key, value in sampling.items())])
+
+
+def _loss(contestant: Contestant, metric: str, better: str) -> float:
+    return contestant.value(metric) * (-1.0 if better == "higher" else 1.0)
+
+
+def _best_of_each_run(contestants: Sequence[Contestant], metric: str, better: str) -> list[Contestant]:
+    best: dict[str, Contestant] = {}
+    for each in contestants:
+        other = best.get(each.folder)
+        if other is None or _loss(each, metric, better) < _loss(other, metric, better):
+            best[each.folder] = each
+    return list(best.values())
 
 
 def _interval(metric: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -122,7 +166,9 @@ def _cell(metric: Mapping[str, Any]) -> str:
 def comparison_page(title: str, lead: str, contestants: Sequence[Contestant], metric: str | None) -> str:
     """The whole page."""
     drawn = charts(contestants, metric) if metric else {}
-    words = "Filled: on the Pareto front, which no other one beats in both. Bars are 95 % intervals."
+    words = "Filled: on the Pareto front, which no other one beats in both. Bars are 95 % intervals. "
+    if any(each.sampling for each in contestants):
+        words += "Joined: one run, sampled in the same way but for one number."
     shown = join(element("p", words, class_="note"), element("div", *drawn.values(), class_="charts"))
     doubts = [
         f"{name} of {each.name}: {entry.get('why_not')}"

@@ -27,7 +27,7 @@ def draw(
 
     Raises ValueError for options that do not go together.
     """
-    _check(solver, eta=eta, churn=churn, given=given, keep=keep, strength=strength, resample=resample)
+    check_editing(given=given, keep=keep, strength=strength, resample=resample, solver=solver, eta=eta, churn=churn)
     if given is None:
         x = sigmas[0] * random.normal(*shape)
         return solve(solver or default, denoise, x, sigmas, random=random, eta=eta, churn=churn)
@@ -35,8 +35,7 @@ def draw(
     if keep is not None:
         known = kept_pixels(keep, *shape[-2:], device=rows.device)
         return repaint(denoise, rows, known, sigmas, random, resample=resample or RESAMPLE)
-    steps = len(sigmas) - 1
-    left = sigmas[steps - max(1, round(strength * steps)) :]  # Meng et al. 2021, SDEdit, arXiv:2108.01073
+    left = start_of_given(sigmas, strength)
     x = rows + left[0] * random.normal(*shape)
     return solve(solver or default, denoise, x, left, random=random, eta=eta, churn=churn)
 
@@ -63,10 +62,18 @@ def repaint(
     return x
 
 
-def _check(
-    solver: Solver | None, *, eta: float | None, churn: float | None, given: Tensor | None, keep: str | None,
-    strength: float | None, resample: int | None,
+def start_of_given(sigmas: Sequence[float], strength: float) -> Sequence[float]:
+    """The last `strength` of the steps, at least one: where given images are joined (Meng et al. 2021, SDEdit,
+    arXiv:2108.01073)."""
+    steps = len(sigmas) - 1
+    return sigmas[steps - max(1, round(strength * steps)) :]
+
+
+def check_editing(
+    *, given: Tensor | None, keep: str | None, strength: float | None, resample: int | None = None,
+    solver: Solver | None = None, eta: float | None = None, churn: float | None = None,
 ) -> None:  # fmt: skip
+    """Raise ValueError for options that do not go together."""
     if given is None and strength is not None:
         raise ValueError(f"strength={strength} says how far to noise given images: say which, given=FOLDER")
     if given is not None and (keep is None) == (strength is None):

@@ -1,9 +1,14 @@
 """Precision, recall, density, coverage: the numbers of the authors' own package, and of its documentation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from prdc import compute_prdc
 
+from genai_cli.metrics.bootstrap import share_interval
+from genai_cli.metrics.comparison import Sets, manifolds, without_modes
+from genai_cli.metrics.controls import blind_spots, void
 from genai_cli.metrics.manifold import Manifold, compare_manifolds
 
 
@@ -48,3 +53,31 @@ def test_copies_of_the_data_score_one():
 def test_too_few_examples_are_refused():
     with pytest.raises(ValueError, match="more than 5 of each"):
         compare_manifolds(normals(5, 2, seed=0), normals(50, 2, seed=1))
+
+
+def test_recall_sees_the_loss_of_half_of_the_modes_and_may_miss_that_of_one():
+    """Balls grow across the gap of one mode of ten; its own control is therefore the loss of five."""
+    generator = torch.Generator().manual_seed(0)
+    centres = 3 * normals(10, 8, seed=1)
+    real, control = (
+        centres[torch.randint(10, (1000,), generator=generator)] + normals(1000, 8, seed=seed) for seed in (2, 3)
+    )
+    modes = torch.cdist(control, centres).argmin(1)
+    sets = Sets(real, control, {"real": control, "one_mode_removed": without_modes(control, modes)},
+                without_modes(control, modes, share=0.5))  # fmt: skip
+    recall = {metric.name: metric for metric in manifolds(sets, {}, seed=0)}["recall"]
+    assert recall.controls["half_removed"] < 0.7 < recall.controls["real"]
+    assert void([recall])[1] == []
+    blind = replace(recall, controls={**recall.controls, "half_removed": recall.controls["real"]})
+    assert "half of their modes" in void([blind])[1][0]
+    unseen = replace(recall, controls={**recall.controls, "one_mode_removed": recall.controls["real"]})
+    assert void([unseen])[1] == [] and "one lost mode" in blind_spots([unseen])[0]
+
+
+def test_intervals_of_shares_stay_within_0_and_1_and_are_never_empty():
+    for share, expected in ((0.0, (0.0, 0.0370)), (1.0, (0.9630, 1.0)), (0.5, (0.4038, 0.5962))):
+        column = (torch.arange(100) < 100 * share).double()
+        assert share_interval(column) == pytest.approx(expected, abs=1e-4)  # Wilson 1927
+    draws = torch.rand(2000, 50, generator=torch.Generator().manual_seed(0)) < 0.04
+    holds = [low <= 0.04 <= high for low, high in (share_interval(draw) for draw in draws)]
+    assert sum(holds) / len(holds) == pytest.approx(0.95, abs=0.03)

@@ -18,7 +18,8 @@ def test_record_reads_back(tmp_path):
     assert found == json.loads(json.dumps(record)) and found["format"] == FORMAT
     assert found["metrics"][0] == {
         "name": "frechet", "value": 1.5, "interval": [1.0, 2.0], "unit": "squared feature distance", "better": "lower",
-        "believed": True, "why_not": None, "protocol": {"n_fake": 10}, "controls": {"real": 0.1},
+        "believed": True, "why_not": None, "protocol_id": METRIC.protocol_id,
+        "protocol": {"n_fake": 10}, "controls": {"real": 0.1},
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from genai_cli.configure import configure
 from genai_cli.data.base import Batch, Spec, TensorSplit
 from genai_cli.data.music_tokens import VoiceTokenizer
 from genai_cli.data.smiles_tokens import SmilesTokenizer
-from genai_cli.data.tokenizers import CharTokenizer
+from genai_cli.data.tokenizers import CharTokenizer, Numbers
 from genai_cli.engine.checkpoint import read
 from genai_cli.engine.distributed import World
 from genai_cli.engine.figures import held_out_figures
@@ -55,9 +55,13 @@ SPECS = {
         "molecules", (12,), tokenizer=MOLECULES.to_json(), vocabulary_size=MOLECULES.vocabulary_size
     ),
     "music": Spec("music", (12,), tokenizer=MUSIC.to_json(), vocabulary_size=MUSIC.vocabulary_size),
+    "codes": Spec("codes", (9,), tokenizer=Numbers(8).to_json(), vocabulary_size=8, classes=("even", "odd")),
+    "latents": Spec("latents", (2, 4, 4), classes=("even", "odd")),
+    "rolls": Spec("rolls", (10, 88), (0.0, 1.0), levels=2),
 }  # fmt: skip
 DATASETS = {  # a preset of each modality, to compose with
     "image": "mnist", "points": "toy2d", "text": "text", "music": "chorales", "molecules": "qm9",
+    "codes": "codes dataset.run=first", "latents": "latents dataset.run=first", "rolls": "jsb_rolls",
 }  # fmt: skip
 
 
@@ -82,8 +86,8 @@ def model_name(preset: str) -> str:
 
 def tiny_config(preset: str, kind: str, **train: object) -> Config:
     """The preset as a user composes it, at its smallest, for a few steps."""
-    spec = SPECS[kind]
-    words = [f"model={preset}", f"dataset={DATASETS[spec.modality] if spec.source is None else 'edges'}"]
+    data = "edges" if SPECS[kind].source is not None else DATASETS[SPECS[kind].modality]
+    words = f"model={preset} dataset={data}".split()
     overrides = Overrides(words, is_sweep=False, config_dir=None)
     config = configure("train", next(overrides.jobs()), overrides).config
     small = {
@@ -92,12 +96,17 @@ def tiny_config(preset: str, kind: str, **train: object) -> Config:
     }  # fmt: skip
     return dataclasses.replace(
         config,
-        model={**config.model, **registry.define(MODEL, config.model["name"]).tiny},
+        model={**config.model, **tiny_options(config.model["name"], kind)},
         optimizer=dataclasses.replace(config.optimizer, warmup_steps=0),
         train=dataclasses.replace(config.train, **{**small, **train}),
         device=DeviceConfig(name="cpu"),
         logger=LoggerConfig(tensorboard=False),
     )
+
+
+def tiny_options(name: str, kind: str) -> dict[str, object]:
+    tiny = registry.define(MODEL, name).tiny
+    return {key: value for key, value in tiny.items() if kind != "codes" or key not in ("resolution", "shades")}
 
 
 def tiny_split(spec: Spec, count: int = NUM_EXAMPLES) -> TensorSplit:
@@ -110,6 +119,9 @@ def tiny_split(spec: Spec, count: int = NUM_EXAMPLES) -> TensorSplit:
             {"tokens": tokens, "mask": torch.ones(count, *spec.shape, dtype=torch.bool)}, lambda rows: rows
         )
     data = torch.randn(count, *spec.shape, generator=random)
+    if spec.modality == "rolls":
+        rows = {"roll": (data > 1.5).float(), "mask": torch.ones(count, spec.shape[0], dtype=torch.bool)}
+        return TensorSplit(rows, lambda rows: rows)
     if spec.value_range is not None:
         data = data.mul(2).tanh()
     rows = {spec.key: data, "label": torch.arange(count) % 2}

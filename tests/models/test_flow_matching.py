@@ -119,3 +119,65 @@ def test_the_first_level_is_all_but_noise():
     sigmas = flow_sigmas(8, flow_matching.SIGMA_MAX)
     assert sigmas[0] == pytest.approx(80) and sigmas[-1] == 0 and len(sigmas) == 9
     assert math.isclose(sigmas[4] / (1 + sigmas[4]), 80 / 81 / 2)
+
+
+def test_a_rectified_flow_learns_the_pairs_of_its_teacher_and_is_straighter():
+    torch.manual_seed(0)
+    teacher, random = oracle_model(), BatchRandom(9, stop=2000)
+    model = FlowMatching(POINT, width=16, teacher="runs/first", pairs=2000)
+    model.learn_from(teacher)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for step in range(120):
+        for group in optimizer.param_groups:
+            group["lr"] = 5e-3 * (1 - step / 120)
+        optimizer.zero_grad()
+        own = BatchRandom(step, stop=128)
+        model.loss(Batch({"points": torch.full((128, 1), torch.nan)}, own))[0].backward()  # the data play no part
+        optimizer.step()
+    batch = Batch({"points": MEAN + STD * random.normal(1)}, random)
+    before, after = (flow.evaluate(batch, straightness_steps=20)["straightness"].mean() for flow in (teacher, model))
+    assert after < before / 3
+    once, many = (model.sample(BatchRandom(3, stop=4000), solver="euler", steps=steps) for steps in (1, 30))
+    assert (once - many).abs().mean() < 0.1
+    assert once.mean().item() == pytest.approx(MEAN, abs=0.08) and once.std().item() == pytest.approx(STD, rel=0.15)
+
+
+def test_a_rectified_flow_begins_with_the_weights_of_its_teacher_where_they_fit():
+    teacher = FlowMatching(POINT, **FlowMatching.tiny)
+    nn.init.normal_(teacher.network.backbone.head.weight)
+    same, wider = (FlowMatching(POINT, width=width, teacher="runs/first", pairs=3) for width in (8, 12))
+    for model in (same, wider):
+        model.learn_from(teacher)
+    assert torch.equal(same.network.backbone.head.weight, teacher.network.backbone.head.weight)
+    assert wider.network.backbone.head.weight.abs().max() == 0
+    assert set(same.state_dict()) == set(teacher.state_dict())  # the pairs are no part of the model
+    assert same.monitor is None and "loss" not in same.evaluate(
+        Batch({"points": torch.zeros(2, 1)}, BatchRandom(0, stop=2))
+    )
+
+
+def test_pairs_have_the_class_that_their_sample_had():
+    spec = Spec("image", (1, 8, 8), (-1.0, 1.0), classes=("a", "b"))
+    teacher = FlowMatching(spec, condition="label", **FlowMatching.tiny)
+    teacher.sample = lambda random: (
+        torch.tensor([i % 2 for i in random.index])[:, None, None, None] * random.normal(1, 8, 8)
+    )
+    model = FlowMatching(
+        spec, condition="label", label_dropout=0.0, teacher="runs/first", pairs=10, **FlowMatching.tiny
+    )
+    model.learn_from(teacher)
+    seen = []
+    model._squared_error = lambda batch, eps, t: seen.append(batch) or t
+    model.loss(Batch({}, BatchRandom(0, stop=8)))
+    (batch,) = seen
+    assert torch.equal(batch["label"].bool(), batch["image"].flatten(1).any(1)) and 0 < batch["label"].sum() < 8
+
+
+def test_a_teacher_that_cannot_teach_is_refused():
+    with pytest.raises(ValueError, match="no deterministic solver"):
+        FlowMatching(POINT, teacher="runs/first").learn_from(FlowMatching(POINT, solver="ddpm"))
+    spec = Spec("image", (1, 8, 8), (-1.0, 1.0), classes=("a", "b"))
+    with pytest.raises(ValueError, match=r"trained with model\.condition=label: its pairs need the same"):
+        FlowMatching(spec, teacher="runs/first", **FlowMatching.tiny).learn_from(
+            FlowMatching(spec, condition="label", **FlowMatching.tiny)
+        )

@@ -108,7 +108,33 @@ def test_compare_puts_runs_into_one_table(runs: Path, tmp_path: Path, capsys):
     assert [each["name"] for each in contestants] == ["gan", "ddpm"]
     assert all(each["metrics"]["frechet"]["interval"] for each in contestants)
     assert Tree((out / "frechet-by-parameters.svg").read_text()).tags[0][0] == "svg"
+    assert (out / "frechet-by-parameters.png").read_bytes().startswith(b"\x89PNG")
     assert titles(Tree((out / "compare.html").read_text().partition("\n")[2])) >= {"table", "charts"}
+
+
+def test_compare_draws_quality_against_steps_for_each_solver(runs: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    words = [f"runs=[{runs / 'ddpm'}]", "sample.steps=[2,3]", "sample.solver=ddim", "num_samples=200", "device=cpu"]
+    assert cli.run(["compare", *words, "metrics=[frechet]", f"out={out}"]) == ExitCode.DONE
+    contestants = json.loads((out / "compare.json").read_text())
+    assert [each["sampling"] for each in contestants] == [{"steps": n, "solver": "ddim"} for n in (2, 3)]
+    used = [each["metrics"]["frechet"]["protocol"]["sampler"] for each in contestants]
+    assert [(sampler["steps"], sampler["solver"]) for sampler in used] == [(2, "ddim"), (3, "ddim")]
+    assert (out / "frechet-by-steps.svg").is_file() and (out / "frechet-by-steps.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sample.stpes=[2]"], "sample.stpes is no option of samples of model=ddpm; did you mean sample.steps?"),
+        (["sample.steps=[2,0]"], "sample.steps=0 must be at least 1"),
+        (["sample.steps=[]"], "an empty list is no value"),
+        ([f"sample.steps=[{','.join(map(str, range(1, 102)))}]"], "101 ways of sampling model=ddpm; 100 are the most"),
+    ],
+)
+def test_compare_refuses_ways_of_sampling_that_there_are_not(runs: Path, words, said, capsys, tmp_path):
+    assert cli.run(["compare", f"runs=[{runs / 'ddpm'}]", *words, f"out={tmp_path}/out"]) == ExitCode.CONFIGURATION
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -1,6 +1,11 @@
 """The Pareto front, the choice of the metric, and cells that tell what must not be believed."""
 
-from genai_cli.report.comparison import Contestant, charts, choose_metric, common_metrics, pareto_front, rows
+import io
+
+from PIL import Image
+
+from genai_cli.report.comparison import Contestant, charts, choose_metric, common_metrics, named, pareto_front, rows
+from genai_cli.report.standalone import png_file, svg_file
 
 
 def contestant(name: str, seconds: float, **values: float) -> Contestant:
@@ -37,3 +42,29 @@ def test_a_chart_for_each_cost_that_two_have():
     drawn = charts([contestant("a", 1, nll=1), contestant("b", 2, nll=2)], "nll")
     assert len(drawn) == 3
     assert list(charts([contestant("a", 1, nll=1), Contestant("b", "b", 1, None, 5, None)], "nll")) == []
+
+
+def sampled(run: str, value: float, **sampling) -> Contestant:
+    metrics = {"frechet": {"value": value, "interval": [value - 1, value + 1], "better": "lower"}}
+    name = named(run, sampling)
+    return Contestant(name, f"runs/{run}", 10, 5, 100, 1e-3 * value, metrics, run=run, sampling=sampling)
+
+
+def test_quality_against_steps_is_a_curve_for_each_solver():
+    grid = [sampled("a", 40 / steps, steps=steps, solver=solver) for solver in ("ddim", "heun") for steps in (5, 10)]
+    drawn = charts([*grid, sampled("b", 3)], "frechet")
+    assert list(drawn) == ["steps", "training time (s)", "parameters", "time a sample (ms)"]
+    assert drawn["steps"].count("<polyline") == 2 and drawn["steps"].count("<circle") == 4
+    assert "a solver=ddim" in drawn["steps"] and "steps=" not in drawn["steps"]
+    assert drawn["parameters"].count("<circle") == 2, "of each run its best"
+    assert list(charts(grid, "frechet")) == ["steps", "time a sample (ms)"], "of one run there is one size"
+
+
+def test_a_chart_of_a_comparison_is_a_picture_with_the_colours_of_its_marks():
+    chart = charts([contestant("one", 1, nll=1), contestant("<two>", 2, nll=2)], "nll")["parameters"]
+    svg = svg_file(chart, "nll & size")
+    assert "&lt;two&gt;" in svg and "nll &amp; size" in svg
+    picture = Image.open(io.BytesIO(png_file(svg, scale=2)))
+    assert picture.size == (680, 428)
+    colours = {colour for _, colour in picture.getcolors(1 << 20)}
+    assert {(0x1F, 0x4E, 0x8C), (0xC4, 0x50, 0x1B), (255, 255, 255)} <= colours

@@ -68,3 +68,51 @@ def test_options_without_what_they_need_are_refused():
         options(network(label_dropout=0.0), guidance=2.0)
     with pytest.raises(ValueError, match=r"guidance_interval=.* give guidance as well"):
         options(network(), guidance_interval=(0.1, 2.0))
+
+
+class Guide:
+    """A weaker model, whose answer is -1."""
+
+    def __init__(self, condition: str | None = None):
+        self.network = network(condition)
+        self.labels: list[Tensor | None] = []
+
+    def denoise(self, x: Tensor, sigma: float, label: Tensor | None) -> Tensor:
+        self.labels.append(label)
+        return -1 + 0 * x
+
+
+def test_autoguidance_extrapolates_from_the_guide():
+    assert answers(1.0, guidance=2.0, guide=Guide()) == ([1, 3, 5, 1], [4])  # -1 + 2 (class + 1)
+    unconditional = conditioned(
+        lambda x, sigma, label: 4 + 0 * x, network(None), BatchRandom(0, stop=1), value_range=None, guidance=1.5,
+        guide=Guide(),
+    )  # fmt: skip
+    assert unconditional(torch.zeros(1, 1), 1.0).item() == -1 + 1.5 * 5
+
+
+def test_autoguidance_of_one_is_none_and_asks_no_guide():
+    guide = Guide()
+    assert answers(1.0, guidance=1.0, guide=guide) == answers(1.0)
+    assert answers(5.0, guidance=3.0, guide=guide, guidance_interval=(0.5, 2.0)) == answers(5.0)
+    assert guide.labels == []
+
+
+def test_a_guide_that_knows_classes_is_told_them():
+    guide = Guide("label")
+    answers(1.0, guidance=2.0, guide=guide, label=2)
+    assert guide.labels[0].tolist() == [2, 2, 2, 2]
+
+
+def test_a_guide_that_does_not_fit_is_refused():
+    def ask(**options) -> None:
+        conditioned(Asked(), network(None), BatchRandom(0, stop=1), value_range=None, **options)
+
+    with pytest.raises(ValueError, match="say how far, such as guidance=2"):
+        ask(guide=Guide())
+    with pytest.raises(ValueError, match="is no diffusion model or flow"):
+        ask(guide=object(), guidance=2.0)
+    with pytest.raises(ValueError, match="and this run was not"):
+        ask(guide=Guide("label"), guidance=2.0)
+    with pytest.raises(ValueError, match=r"label=1 needs .*model\.condition=label"):
+        ask(guide=Guide(), guidance=2.0, label=1)

@@ -1,0 +1,101 @@
+"""`genai evaluate` takes the options of the model's `sample`: checked like those of `genai sample`, in the protocol."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from genai_cli import cli, registry
+from genai_cli.commands import measure_samples
+from genai_cli.commands.measure_samples import sampler
+from genai_cli.config import EvaluateConfig
+from genai_cli.metrics.features import random_extractor
+from genai_cli.metrics.record import read_records
+from genai_cli.registry import MODEL
+from tests.metrics.test_evaluate import QUIET, metrics_of, write_blobs
+
+SMALL = {
+    "ddpm": ("model=ddpm", "dataset=toy2d", "dataset.size=200", "dataset.held_out=300", "model.width=8"),
+    "gpt": ("model=gpt", "dataset=text", "model.width=16", "model.depth=1", "model.heads=2", "dataset.length=24"),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for name, words in SMALL.items():
+        more = ("train.steps=4", "train.batch_size=8", f"run.dir={folder / name}", *QUIET)
+        assert cli.run(["train", *words, *more]) == 0
+    return folder
+
+
+def test_options_of_sample_change_the_samples_and_stand_in_the_protocol(runs: Path):
+    words = ["evaluate", f"run={runs}/ddpm", "metrics=[frechet]", "num_samples=250", "device=cpu"]
+    for options in ([], ["solver=ddim", "steps=2"], ["solver=ddim", "steps=2"]):
+        assert cli.run([*words, *options]) == 0
+    default, few, again = (metrics_of(record)["frechet"] for record in read_records(runs / "ddpm")[-3:])
+    assert default["protocol"]["sampler"]["steps"] == 50 and few["protocol"]["sampler"]["steps"] == 2
+    assert few["protocol"]["sampler"]["solver"] == "ddim"
+    assert few["value"] != default["value"] and few["protocol_id"] != default["protocol_id"]
+    assert few == again
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run={runs}/ddpm", "stpes=3"], "no key of genai evaluate or of model=ddpm; did you mean steps?"),
+        (["run={runs}/ddpm", "steps=0"], "steps=0 must be at least 1"),
+        (["run={runs}/ddpm", "solver=eular"], "euler"),
+        (["run={runs}/ddpm", "steps=900000", "metrics=[frechet]"], "model=ddpm cannot sample so"),
+        (["run={runs}/ddpm", "steps=3", "metrics=[figures]"], "steps=3: options of samples, and the metrics figures"),
+        (["run={runs}/gpt", "temperature=0.9"], "draw none; leave them out"),
+        (["run={runs}/gpt", "sampling=3"], "sampling is no key of genai evaluate"),
+        (["real={runs}", "fake={runs}", "steps=3"], "steps is no key of genai evaluate"),
+        (["run={runs}/ddpm", "inception=a.pth", "extractor=random"], "give one of the two"),
+    ],
+)
+def test_what_cannot_be_drawn_so_is_refused(runs: Path, words: list[str], expected: str, capsys):
+    assert cli.run(["evaluate", *(word.format(runs=runs) for word in words), "device=cpu"]) == 2
+    err = capsys.readouterr().err
+    assert expected in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", registry.names(MODEL))
+def test_no_option_of_sample_is_another_key_of_evaluate(name: str):
+    definition = registry.define(MODEL, name)
+    taken = {*EvaluateConfig.__dataclass_fields__, *definition.evaluate_options}
+    assert not set(definition.sample_options) & taken
+
+
+def test_a_sampler_is_described_by_all_its_options():
+    class Model:
+        def sample(self, random, *, solver=None, steps=None, eta=None, spacing="uniform", label=None): ...
+
+    class Run:
+        model = Model()
+        config = type("Config", (), {"model": {"name": "it", "solver": "ddim", "sampling_steps": 50}})
+
+    assert sampler(Run, {}) == {"solver": "ddim", "steps": 50, "spacing": "uniform"}
+    assert sampler(Run, {"steps": 5, "label": 3}) == {"solver": "ddim", "steps": 5, "spacing": "uniform", "label": 3}
+
+
+@pytest.mark.parametrize(("is_published", "name"), [(False, "frechet"), (True, "fid")])
+def test_a_distance_is_called_fid_only_by_the_published_weights(is_published, name, tmp_path, monkeypatch):
+    """Which file is the published one is told by its hash: tests/metrics/test_inception.py."""
+    extractor = replace(random_extractor((1, 16, 16)), name="inception", is_fid=is_published)
+    monkeypatch.setattr(measure_samples, "inception_extractor", lambda path, device: extractor)
+    for number, folder in enumerate(("real", "fake")):
+        write_blobs(tmp_path / folder, 12, seed=number, labelled=False)
+    words = (f"real={tmp_path}/real", f"fake={tmp_path}/fake", "image_size=16", "channels=1", "metrics=[frechet]")
+    assert cli.run(["evaluate", *words, f"root={tmp_path}", "inception=any.pth", "device=cpu"]) == 0
+    (record,) = read_records(tmp_path)
+    (metric,) = record["metrics"]
+    assert metric["name"] == name and metric["protocol"]["id"] == f"{name}/inception"
+    assert ("no distance is called FID" in " ".join(record["notes"])) == (not is_published)
+
+
+def test_a_file_without_inception_is_refused_before_samples_are_drawn(runs: Path, tmp_path: Path, capsys):
+    write_blobs(tmp_path / "real", 12, seed=0, labelled=False)
+    words = ("evaluate", f"real={tmp_path}/real", f"fake={tmp_path}/real", f"inception={tmp_path}/none.pth")
+    assert cli.run([*words, "device=cpu"]) == 2
+    assert "none.pth cannot be read" in capsys.readouterr().err
