@@ -13,7 +13,7 @@ A pair belongs to a split by those sub-folders, or else by the pixels of its tar
 import csv
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -237,7 +237,7 @@ class PairFiles(Split):
 
     streams = True
 
-    def __init__(self, pairs: Sequence[Pair], read):
+    def __init__(self, pairs: Sequence[Pair], read: Callable[[Place], tuple[Tensor, Tensor]]):
         self.pairs = pairs
         self.read = read  # a place to its pixels
 

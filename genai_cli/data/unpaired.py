@@ -68,6 +68,8 @@ class TwoDomains(Split):
         return hashlib.sha256(words.encode()).hexdigest()
 
     def to(self, device: torch.device) -> "TwoDomains":
+        if self.streams:  # one domain in files: loader processes fetch both
+            return self
         return TwoDomains(self.sources.to(device), self.targets.to(device))
 
     @property
