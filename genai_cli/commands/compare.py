@@ -27,7 +27,7 @@ from genai_cli.commands.sampling import sampling_options
 from genai_cli.commands.sweep import CAUSES, CHILD, Stop
 from genai_cli.config import CompareConfig
 from genai_cli.engine.device import choose_device
-from genai_cli.engine.sampling import draw
+from genai_cli.engine.sampling import draw, with_given
 from genai_cli.engine.storage import to_json
 from genai_cli.errors import ConfigError, ExitCode, GenaiError
 from genai_cli.locate import find_run, is_run, make_directory, read_lines
@@ -238,6 +238,8 @@ def _time_sampler(trained: TrainedRun, job: Job, config: CompareConfig) -> float
     """The seconds that one sample takes."""
     device = choose_device(config.device)
     options = sampling_options(dict(job.sampling), trained)
+    sources = None if trained.model.translates is None else runs.build_dataset(trained.config).load("test")
+    options = with_given(trained.model, options, sources, TIMED, seed=0)
     draw(trained.model, 2, seed=0, batch_size=2, device=device, options=options)  # what only the first call costs
     started = time.perf_counter()
     draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device, options=options)

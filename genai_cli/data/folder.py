@@ -195,5 +195,9 @@ def enumerate_broken(lines: Sequence[str]) -> str:
 
 
 def printable(name: str) -> str:
-    """A file name that may hold bytes which are no UTF-8, in a form that can be printed and written as JSON."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """A file name in a form that can be printed and written as JSON, on one line.
+
+    It may hold bytes which are no UTF-8, and control characters, which could rewrite a terminal.
+    """
+    whole = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in whole)

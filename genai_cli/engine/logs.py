@@ -108,9 +108,15 @@ class RunLog:
     def _tensorboard(self) -> bool:
         """Open the writer at its first use: its import would delay the first step."""
         if self._with_tensorboard and self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+            try:
+                from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.first_step + 1)
+                self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.first_step + 1)
+            except OSError:
+                raise
+            except Exception as error:  # whatever ails an installation of it
+                print(f"warning: TensorBoard cannot be used ({error}); metrics.jsonl has all numbers", file=sys.stderr)
+                self._with_tensorboard = False
         return self._with_tensorboard
 
     @_harmless

@@ -272,11 +272,8 @@ class Trainer:
             return {}
         if self.quick_score is None:
             self.quick_score = QuickScore(model.spec, self.validation, num_examples=wanted, device=self.device)
-        return self.quick_score.score(
-            lambda count: draw(
-                model, count, seed=mix(self.config.seed, _SCORED), batch_size=_SCORED_AT_ONCE, device=self.device
-            )
-        )
+        settings = {"seed": mix(self.config.seed, _SCORED), "batch_size": _SCORED_AT_ONCE, "sources": self.validation}
+        return self.quick_score.score(lambda count: draw(model, count, device=self.device, **settings))
 
     def _sample(self, signals: Signals) -> None:
         """The same seeds each time, so that a row of sheets shows one set of samples growing up."""
@@ -285,8 +282,9 @@ class Trainer:
         train = self.config.train
         with self._sampling_weights(), evaluation_mode(self.model), self._abandonable(signals):
             samples = draw(
-                self.model, train.num_samples, seed=self.config.seed, batch_size=train.num_samples, device=self.device
-            )
+                self.model, train.num_samples, seed=self.config.seed, batch_size=train.num_samples, device=self.device,
+                sources=self.validation,
+            )  # fmt: skip
             batch = first_batch(self.validation, _PICTURED, seed=self.config.seed, device=self.device)
             with torch.no_grad():
                 pictures = self.model.pictures(batch)

@@ -47,6 +47,8 @@ class GenerativeModel(nn.Module, ABC):
     # What keys of `evaluate` mean, where metrics/likelihood.py does not know: {"nll": "nats, exact -log p(x)"}.
     figures: Mapping[str, str] = {}
     monitor: ClassVar[str | None] = None  # the key of `evaluate` whose lowest mean marks the best checkpoint
+    # A model that makes one thing from another: "pairs" if it learns from pairs, "domains" if two sets are enough.
+    translates: ClassVar[str | None] = None
     batches_per_step: int = 1  # how many batches one step draws
     num_codes: int = 0  # how many a quantiser has: what `codes_of` returns is below
     code_decoder: Decoder | None = None  # from samples to what is seen, where the data are codes of another run
@@ -76,6 +78,17 @@ class GenerativeModel(nn.Module, ABC):
 
         Row i depends on row i of `random` alone. Options are keyword-only arguments.
         """
+
+    def sides(self, **options: Any) -> tuple[str, str]:
+        """Of a model that translates: the batch keys of what `sample` is `given` with `options`, and of its samples."""
+        return "source", self.spec.key
+
+    def columns(self, given: Tensor, samples: Tensor, **options: Any) -> list[Tensor]:
+        """Of a model that translates: what a sheet shows beside each other, (B, ...) each.
+
+        `samples` (B, ...) were made with `options` of `given` (B, ...), row by row.
+        """
+        return [given, samples]
 
     def read_prompt(self, text: str) -> Tensor:
         """What `sample` takes as a prompt, from what the user types. Raises ValueError."""
