@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genai_cli import runs, schema
 from genai_cli.commands.measure_benchmark import measure_benchmark
+from genai_cli.commands.measure_condition import measure_condition
 from genai_cli.commands.measure_figures import measure_figures, measure_text, text_windows
 from genai_cli.commands.measure_passages import measure_passages
 from genai_cli.commands.measure_rules import draw_few, has_rules, measure_rules
@@ -39,7 +40,7 @@ GROUPS = {  # of metrics, by modality
     "points": ("figures", "frechet", "kid", "manifold", "modes"),
     "text": ("figures", "text", "rules", "passages"),
     "music": ("figures", "rules"),
-    "molecules": ("figures", "rules", "benchmark"),
+    "molecules": ("figures", "rules", "benchmark", "condition"),
     "rolls": ("figures", "rules"),
 }  # fmt: skip
 FOLDER_GROUPS = ("frechet", "kid", "manifold", "diversity")
@@ -99,6 +100,8 @@ def _measure(
     drawn = {**protocol, "sampler": sampler(trained, config.sampling)}
     if "passages" in groups:
         yield from measure_passages(trained, dataset, split, config, drawn, notes, device)
+    if "condition" in groups and "asked" in (trained.spec.tokenizer or {}):
+        yield from measure_condition(trained, split, config, drawn, notes, device)
     wants_rules = "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"])
     if wants_rules or "benchmark" in groups:
         samples = draw_few(trained, config, device)
@@ -106,16 +109,19 @@ def _measure(
             yield from measure_rules(trained, dataset, split, samples, config, drawn)
         if "benchmark" in groups:
             yield from measure_benchmark(trained, dataset, split, samples, config, drawn, notes)
-    of_samples = tuple(group for group in groups if group not in ("figures", "text", "rules", "benchmark", "passages"))
+    of_tokens = ("figures", "text", "rules", "benchmark", "passages", "condition")
+    of_samples = tuple(group for group in groups if group not in of_tokens)
     if of_samples:
         yield from _shown(measure_samples(config, trained, dataset, split, of_samples, protocol, notes, device))
 
 
 def _check_sampling(config: EvaluateConfig, trained: TrainedRun, groups: tuple[str, ...]) -> None:
     """Options of samples are refused where none is drawn."""
-    draws = set(groups) - {"figures", "text", "rules"}
+    draws = set(groups) - {"figures", "text", "rules", "condition"}
     if "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"]):
         draws.add("rules")
+    if "condition" in groups and "asked" in (trained.spec.tokenizer or {}):
+        draws.add("condition")
     if config.sampling and not draws:
         words = " and ".join(f"{key}={value}" for key, value in config.sampling.items())
         raise ConfigError(f"{words}: options of samples, and the metrics {', '.join(groups)} draw none; leave them out")

@@ -1,5 +1,6 @@
 """The figures of MOSES that hold sampled molecules against held-out ones: SNN, Frag, Scaf, filters and FCD."""
 
+import math
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,9 +72,10 @@ def _structures(
     yield _mean("snn", nearest, "Tanimoto similarity", {**protocol, "id": "benchmark/snn"}, of_data, config.seed)
     for name, count in (("fragments", fragments), ("scaffolds", scaffolds)):
         histogram = count(real)
+        of_others = cosine(count(others), histogram)  # NaN where there is no such part in one of the two sets
         yield Metric(
             name, cosine(count(fake), histogram), None, "cosine of histograms", "higher",
-            {**described, "id": f"benchmark/{name}"}, {"real": cosine(count(others), histogram)},
+            {**described, "id": f"benchmark/{name}"}, {"real": of_others} if math.isfinite(of_others) else {},
         )  # fmt: skip
     folder = _alerts_folder(config)
     if folder is None:

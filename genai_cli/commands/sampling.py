@@ -1,5 +1,6 @@
 """From the options of samples as they were typed to the arguments of the model's `sample`."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import Tensor
 from genai_cli.data.base import Spec
 from genai_cli.data.music_tokens import read_score
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
+from genai_cli.data.smiles_tokens import SmilesTokenizer
+from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.errors import ConfigError
 from genai_cli.media.midi import quantise
 from genai_cli.media.rolls import roll_of_score
@@ -24,13 +27,31 @@ def sampling_options(typed: dict[str, Any], trained: TrainedRun) -> dict[str, An
         if isinstance(options.get("prompts"), list):
             options["prompts"] = [_read_prompt(prompt, trained) for prompt in options["prompts"]]
     if isinstance(options.get("given"), str):
-        options["given"] = read_given(Path(options["given"]), trained.spec)
+        side, _ = trained.model.sides(**options)
+        spec = trained.spec if trained.model.translates is None else trained.spec.side(side)
+        options["given"] = read_given(Path(options["given"]), spec)
     if isinstance(options.get("guide"), str):
         device = next(trained.model.parameters()).device
         options["guide"] = load_another("guide", options["guide"], trained.spec, device)
     if "keep" in options and "given" not in options:
         raise ConfigError(f"keep={options['keep']} says what of given images stays: say which, given=FOLDER")
     return options
+
+
+def asking_prompt(condition: dict[str, float], options: dict[str, Any], trained: TrainedRun) -> Tensor:
+    """The prompt among `options`, if any, with the token that asks for a property in place of its first."""
+    words = ", ".join(f"condition.{name}={value:g}" for name, value in condition.items())
+    tokenizer = tokenizer_from_json(trained.spec.tokenizer) if trained.spec.tokenizer else None
+    if not isinstance(tokenizer, SmilesTokenizer) or "prompt" not in inspect.signature(trained.model.sample).parameters:
+        raise ConfigError(f"{words}: only molecules that a model draws from left to right can be asked for")
+    if "prompts" in options:
+        raise ConfigError(f"{words}: goes with one prompt, not with prompts")
+    try:
+        token = tokenizer.asking(condition)
+    except ValueError as error:
+        raise ConfigError(f"{words}: {error}") from error
+    prompt = options.get("prompt", torch.zeros(1, dtype=torch.int64))
+    return torch.cat([torch.tensor([token]), prompt[1:]])
 
 
 def read_given(folder: Path, spec: Spec) -> Tensor:

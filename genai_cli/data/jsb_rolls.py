@@ -1,6 +1,6 @@
 """J. S. Bach's chorales as piano rolls: which of 88 notes sound in each quarter (Boulanger-Lewandowski et al. 2012).
 
-`genai train model=roll_rnn dataset=jsb_rolls`. The data of the published figures of log-likelihood per frame: 229
+`genai train model=roll_net dataset=jsb_rolls`. The data of the published figures of log-likelihood per frame: 229
 pieces to train, 76 to validate and 77 to test, already moved to the keys of C. An example is a whole piece.
 """
 

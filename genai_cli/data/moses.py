@@ -10,6 +10,7 @@ from typing import Literal
 from genai_cli.data.base import DataError, Dataset, SplitName, TensorSplit
 from genai_cli.data.molecules import molecule_spec, molecule_split
 from genai_cli.data.places import find, missing
+from genai_cli.data.properties import PROPERTIES
 from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.windows import read_text
 from genai_cli.rules import PositiveInt
@@ -39,9 +40,10 @@ class Moses(Dataset):
         root: str | None = None,
         size: PositiveInt | None = None,  # of the molecules to train on, the first so many; null: all
         test: Literal["test", "test_scaffolds"] = "test",  # test_scaffolds: of scaffolds that no other split has
+        condition: Literal["logp", "qed", "weight"] | None = None,  # what can be asked for
     ):
         self.root, self.size, self.test = root, size, test
-        self.tokenizer = SmilesTokenizer(TOKENS)
+        self.tokenizer = SmilesTokenizer(TOKENS, PROPERTIES.get(condition or ""))
         self.spec = molecule_spec(self.tokenizer, LENGTH)
 
     def load(self, split: SplitName) -> TensorSplit:
@@ -51,7 +53,9 @@ class Moses(Dataset):
         elif split == "train":
             del molecules[::VALIDATION_EVERY]
             molecules = molecules[: self.size]
-        return molecule_split(molecules, self.tokenizer, length=LENGTH, source=f"the {split} split of moses")
+        return molecule_split(
+            molecules, self.tokenizer, length=LENGTH, source=f"the {split} split of moses", is_training=split == "train"
+        )
 
 
 def read_moses(root: str | None, name: str) -> list[str]:

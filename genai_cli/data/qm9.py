@@ -5,11 +5,13 @@
 
 import hashlib
 from functools import cached_property
+from typing import Literal
 
 from genai_cli.data.base import DataError, Dataset, SplitName, TensorSplit
 from genai_cli.data.download import download
 from genai_cli.data.molecules import molecule_spec, molecule_split, split_of
 from genai_cli.data.places import find, missing, roots
+from genai_cli.data.properties import PROPERTIES
 from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.windows import read_text
 
@@ -36,15 +38,23 @@ class Qm9(Dataset):
 
     modality = "molecules"
 
-    def __init__(self, *, root: str | None = None, download: bool = False):
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        download: bool = False,
+        condition: Literal["logp", "qed", "weight"] | None = None,  # what can be asked for
+    ):
         self.root, self.may_download = root, download
-        self.tokenizer = SmilesTokenizer(TOKENS)
+        self.tokenizer = SmilesTokenizer(TOKENS, PROPERTIES.get(condition or ""))
         self.spec = molecule_spec(self.tokenizer, LENGTH)
 
     def load(self, split: SplitName) -> TensorSplit:
         """A tenth of the molecules, chosen by a hash of their text, is the test split, a twentieth the validation."""
         molecules = [smiles for smiles in self._molecules if split_of(smiles, validation=0.05, test=0.1) == split]
-        return molecule_split(molecules, self.tokenizer, length=LENGTH, source=f"the {split} split of qm9")
+        return molecule_split(
+            molecules, self.tokenizer, length=LENGTH, source=f"the {split} split of qm9", is_training=split == "train"
+        )
 
     @cached_property
     def _molecules(self) -> list[str]:

@@ -8,10 +8,11 @@ What follows a SMILES on its line, after white space or a comma, is left out; so
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from genai_cli.data.base import DataError, Dataset, SplitName, TensorSplit
 from genai_cli.data.molecules import longest, molecule_spec, molecule_split, split_of
+from genai_cli.data.properties import PROPERTIES
 from genai_cli.data.smiles_tokens import SmilesTokenizer, problem_of, smiles_tokenizer_from_json
 from genai_cli.data.windows import decode_utf8, read_text
 from genai_cli.rules import Fraction
@@ -34,13 +35,15 @@ class Smiles(Dataset):
         validation: Fraction = 0.05,
         test: Fraction = 0.1,
         max_broken: Fraction = 0.01,  # the share of lines that may be no well-formed SMILES
+        condition: Literal["logp", "qed", "weight"] | None = None,  # what can be asked for
     ):
         self.path = Path(path).expanduser()
         self.validation, self.test = validation, test
         if not self.path.is_file():
             raise DataError(f"dataset.path={path} is not there: give a file with a SMILES on each line")
         self.molecules = self._read(max_broken)
-        self.tokenizer = SmilesTokenizer.of_molecules("\n".join(self.molecules))
+        known = SmilesTokenizer.of_molecules("\n".join(self.molecules))
+        self.tokenizer = SmilesTokenizer(known.tokens, PROPERTIES.get(condition or ""))
         if self.tokenizer.vocabulary_size > MOST_TOKENS:
             raise DataError(f"{self.path} has more than {MOST_TOKENS} different atoms and bonds: is it of SMILES?")
         self.length = longest(self.molecules) + 1
@@ -49,7 +52,10 @@ class Smiles(Dataset):
     def load(self, split: SplitName) -> TensorSplit:
         shares = {"validation": self.validation, "test": self.test}
         molecules = [smiles for smiles in self.molecules if split_of(smiles, **shares) == split]
-        return molecule_split(molecules, self.tokenizer, length=self.length, source=f"the {split} split of {self.path}")
+        source = f"the {split} split of {self.path}"
+        return molecule_split(
+            molecules, self.tokenizer, length=self.length, source=source, is_training=split == "train"
+        )
 
     def adopt(self, tokenizer: Mapping[str, Any]) -> None:
         """Raises DataError, naming them, for atoms and bonds that the run did not know."""

@@ -15,6 +15,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from genai_cli.data.properties import Property
 from genai_cli.data.tokenizers import Grammar, Tokenizer, describe_character
 
 TOKEN = re.compile(r"\[[^\[\]]+\]|Br|Cl|%\d\d|.", re.DOTALL)
@@ -32,16 +33,20 @@ RING = re.compile(r"\d|%\d\d")
 
 
 class SmilesTokenizer(Tokenizer):
-    """One token an atom, bond, branch or ring number; token 0 stands before a molecule and after it."""
+    """One token an atom, bond, branch or ring number; token 0 stands before a molecule and after it.
+
+    Where molecules are asked to have a property, a token for each of its bins may stand before them in place of 0.
+    """
 
     start = end = 0
 
-    def __init__(self, tokens: Sequence[str]):
-        """`tokens`: the vocabulary, distinct and sorted; the token of tokens[i] is i + 1."""
+    def __init__(self, tokens: Sequence[str], asked: Property | None = None):
+        """`tokens`: the vocabulary, distinct and sorted; the token of tokens[i] is i + 1. `asked`: bins come after."""
         if list(tokens) != sorted(set(tokens)) or not tokens:
             raise ValueError("the tokens of a vocabulary must be distinct and sorted")
         self.tokens = list(tokens)
-        self.vocabulary_size = 1 + len(self.tokens)
+        self.asked = asked
+        self.vocabulary_size = 1 + len(self.tokens) + (0 if asked is None else asked.bins)
         self._index = {token: i for i, token in enumerate(self.tokens, start=1)}
         self._private = {token: chr(PRIVATE + i) for i, token in enumerate(self.tokens) if len(token) > 1}
         points = {ord(self._private.get(token, token)): i for token, i in self._index.items()}
@@ -100,7 +105,7 @@ class SmilesTokenizer(Tokenizer):
     def decode(self, tokens: Tensor) -> str:
         """What stands before the first token 0 that has something before it."""
         self._check_range(tokens)
-        body = tokens.tolist()
+        body = [token for token in tokens.tolist() if token <= len(self.tokens)]
         while body and body[0] == 0:
             body = body[1:]
         body = body[: body.index(0)] if 0 in body else body
@@ -110,16 +115,31 @@ class SmilesTokenizer(Tokenizer):
         """The beginning of a molecule."""
         return torch.cat([torch.zeros(1, dtype=torch.int64), self.encode(text)])
 
+    def asking(self, condition: Mapping[str, float]) -> int:
+        """The token that asks for a value of the property. Raises ValueError for what cannot be asked for."""
+        if self.asked is None:
+            raise ValueError("the run learned no property: train with dataset.condition=logp")
+        if list(condition) != [self.asked.name]:
+            raise ValueError(f"it learned {self.asked.name}, and nothing else can be asked for")
+        return 1 + len(self.tokens) + self.asked.bin_of(condition[self.asked.name])
+
     def grammar(self, rows: int) -> "SmilesGrammar | None":
         """None where the vocabulary lacks what closes a molecule: a carbon atom."""
         return SmilesGrammar(self, rows) if "C" in self._index else None
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": "smiles", "tokens": self.tokens}
+        asked = {} if self.asked is None else {"asked": self.asked.to_json()}
+        return {"name": "smiles", "tokens": self.tokens, **asked}
 
 
 def smiles_tokenizer_from_json(record: Mapping[str, Any]) -> SmilesTokenizer:
-    return SmilesTokenizer([str(token) for token in record["tokens"]])
+    """Raises ValueError for a property that is none."""
+    asked = record.get("asked")
+    try:
+        known = None if asked is None else Property(**asked)
+    except TypeError as error:
+        raise ValueError(f"{asked!r} is no property: {error}") from error
+    return SmilesTokenizer([str(token) for token in record["tokens"]], known)
 
 
 @dataclass(frozen=True)
@@ -233,6 +253,7 @@ class SmilesGrammar(Grammar):
 
     def __init__(self, tokenizer: SmilesTokenizer, rows: int):
         self.tokens = tokenizer.tokens
+        self.num_bins = tokenizer.vocabulary_size - 1 - len(self.tokens)  # tokens that stand in place of token 0
         self.readings: list[Reading | None] = [Reading() for _ in range(rows)]  # None: over, or past repair
         self.kinds = [kind_of(token) for token in self.tokens]
         self.device = torch.device("cpu")
@@ -241,11 +262,12 @@ class SmilesGrammar(Grammar):
         self.device = tokens.device
         for i, token in enumerate(tokens.tolist()):
             reading = self.readings[i]
+            token = token if token <= len(self.tokens) else 0
             if reading is not None and (token > 0 or reading.last != "start"):
                 self.readings[i] = reading.push(self.tokens[token - 1]) if token > 0 else None
 
     def allowed(self, remaining: int) -> Tensor:
-        rows = [self._allowed(reading, remaining) for reading in self.readings]
+        rows = [self._allowed(reading, remaining) + [False] * self.num_bins for reading in self.readings]
         return torch.tensor(rows, device=self.device)
 
     def _allowed(self, reading: Reading | None, remaining: int) -> list[bool]:

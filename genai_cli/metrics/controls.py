@@ -22,6 +22,11 @@ ORDERS: dict[str, tuple[tuple[str, str], ...]] = {
     "mode_divergence": (("real", "one_mode_removed"),),
     "memorisation": (("real", "train"),),
     "copied_50": (("real", "train"),),
+    **{
+        f"{name}_{figure}": (("real", "shuffled_labels"),)
+        for name in ("logp", "qed", "weight")
+        for figure in ("error", "correlation")
+    },
     "agreement": (("real", "shuffled_labels"),),
     "classifier_accuracy_score": (("real", "shuffled_labels"),),
 }

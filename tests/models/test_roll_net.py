@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from genai_cli.data.base import Batch, Spec
-from genai_cli.models.roll_rnn import RollRNN
+from genai_cli.models.roll_net import RollNet
 from genai_cli.nn.nade import NADE
 from genai_cli.nn.random import BatchRandom, SampleRandom
 
 OUTPUTS = pytest.mark.parametrize("output", ["bernoulli", "nade"])
-KINDS = pytest.mark.parametrize(("cell", "attention"), [("lstm", 0), ("gru", 0), ("lstm", 2)])
+KINDS = pytest.mark.parametrize(("reader", "attention"), [("tcn", 0), ("lstm", 0), ("gru", 2)])
 
 
-def tiny_model(frames: int = 6, keys: int = 88, **options) -> RollRNN:
+def tiny_model(frames: int = 6, keys: int = 88, **options) -> RollNet:
     torch.manual_seed(0)
-    model = RollRNN(Spec("rolls", (frames, keys), (0.0, 1.0), levels=2), **{**RollRNN.tiny, **options}).eval().double()
+    model = RollNet(Spec("rolls", (frames, keys), (0.0, 1.0), levels=2), **{**RollNet.tiny, **options}).eval().double()
     with torch.no_grad():
         model.head.bias.zero_()
         model.head.weight.mul_(5)
@@ -31,15 +31,17 @@ def test_probabilities_of_all_rolls_sum_to_one(output: str) -> None:
 
 
 @KINDS
-def test_a_frame_is_predicted_from_those_before_it_alone(cell: str, attention: int) -> None:
-    model = tiny_model(cell=cell, attention=attention)
+def test_a_frame_is_predicted_from_those_before_it_alone(reader: str, attention: int) -> None:
+    model = tiny_model(reader=reader, attention=attention, depth=1, kernel=2)
     roll = (torch.rand(1, 6, 88, dtype=torch.float64) > 0.9).double().requires_grad_()
     past = torch.nn.functional.pad(roll, (0, 0, 1, -1))
     logits = model.head(model.features(past))
     for t in range(6):
         (gradient,) = torch.autograd.grad(logits[0, t].sum(), roll, retain_graph=True)
         reach = gradient[0].abs().sum(1) > 0
-        assert reach[:t].all() and not reach[t:].any()
+        assert not reach[t:].any()
+        furthest = 0 if model.transformer is not None or reader != "tcn" else max(0, t - 1 - model.reader.reach)
+        assert reach[furthest:t].all() and not reach[:furthest].any()
 
 
 def test_nade_knows_the_notes_below_alone() -> None:
@@ -52,8 +54,8 @@ def test_nade_knows_the_notes_below_alone() -> None:
 
 @OUTPUTS
 @KINDS
-def test_sampling_with_a_memory_equals_whole_passes(cell: str, attention: int, output: str) -> None:
-    model = tiny_model(cell=cell, attention=attention, output=output)
+def test_sampling_with_a_memory_equals_whole_passes(reader: str, attention: int, output: str) -> None:
+    model = tiny_model(reader=reader, attention=attention, output=output, depth=1, kernel=2)
     prompt = (torch.rand(2, 88, dtype=torch.float64) > 0.9).double()
     frames = model.sample(SampleRandom(1, range(3)), prompt=prompt, length=4, temperature=0.7)
     random, roll = SampleRandom(1, range(3)), torch.zeros(3, 6, 88, dtype=torch.float64)
@@ -90,5 +92,5 @@ def test_more_frames_than_attention_spans_are_refused() -> None:
 
 
 def test_the_default_has_at_most_300_000_parameters() -> None:
-    model = RollRNN(Spec("rolls", (160, 88), (0.0, 1.0), levels=2))
+    model = RollNet(Spec("rolls", (160, 88), (0.0, 1.0), levels=2))
     assert sum(parameter.numel() for parameter in model.parameters()) <= 300_000

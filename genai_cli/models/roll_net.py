@@ -1,8 +1,9 @@
-"""A recurrent network over piano rolls, which may also look back (Boulanger-Lewandowski et al. 2012; R-Transformer).
+"""A network over piano rolls: each frame is predicted from those before it (Boulanger-Lewandowski et al. 2012).
 
-`genai train model=roll_rnn dataset=jsb_rolls`. Each frame is predicted from those before it: an LSTM or GRU remembers,
-and attention after it finds what was played before (Wang et al. 2019, arXiv:1907.05572). The notes of a frame are
-independent given the past, as in the published figures, or told one from the other (`output=nade`).
+`genai train model=roll_net dataset=jsb_rolls`. What was played is read by dilated causal convolutions (Bai et al. 2018,
+arXiv:1803.01271), an LSTM or a GRU; attention after them finds what was played long ago (Wang et al. 2019,
+arXiv:1907.05572). The notes of a frame are independent given the past, as in the published figures, or told one from
+the other (`output=nade`).
 """
 
 from typing import Literal
@@ -15,20 +16,21 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.nade import NADE
 from genai_cli.nn.random import RowRandom
+from genai_cli.nn.temporal import TemporalConvNet
 from genai_cli.nn.transformer import CausalTransformer, KeyValueCache
 from genai_cli.rules import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 State = Tensor | tuple[Tensor, Tensor]
 
 
-class RollRNN(GenerativeModel):
+class RollNet(GenerativeModel):
     """p(roll) = prod_t p(frame_t | frames before t)."""
 
     modalities = ("rolls",)
     figures = {"nll": "nats per frame, exact -log p(x)"}
     monitor = "nll"
     rules = {
-        "width % heads == 0": "width must be divisible by heads",
+        "attention == 0 or width % heads == 0": "width must be divisible by heads",
         "attention == 0 or width // heads % 2 == 0": "attention needs an even width / heads",
     }
     tiny = {"width": 8, "attention": 1, "heads": 2, "nade_width": 4, "dropout": 0.0, "input_dropout": 0.0}
@@ -37,20 +39,25 @@ class RollRNN(GenerativeModel):
         self,
         spec: Spec,
         *,
-        width: PositiveInt = 112,
-        cell: Literal["lstm", "gru"] = "lstm",
-        attention: NonNegativeInt = 1,
+        reader: Literal["tcn", "lstm", "gru"] = "tcn",
+        width: PositiveInt = 150,
+        depth: PositiveInt = 2,
+        kernel: PositiveInt = 3,
+        attention: NonNegativeInt = 0,
         heads: PositiveInt = 4,
         output: Literal["bernoulli", "nade"] = "bernoulli",
         nade_width: PositiveInt = 32,
-        dropout: Fraction = 0.4,
-        input_dropout: Fraction = 0.1,
+        dropout: Fraction = 0.5,
+        input_dropout: Fraction = 0.0,
     ):
         super().__init__(spec)
         self.context, num_keys = spec.shape
         self.dropout, self.input_dropout = dropout, input_dropout
-        self.embedding = nn.Linear(num_keys, width)
-        self.rnn = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](width, width, batch_first=True)
+        self.reader: nn.Module
+        if reader == "tcn":
+            self.reader = TemporalConvNet(num_keys, width, depth=depth, kernel=kernel, dropout=dropout)
+        else:
+            self.reader = Recurrent(num_keys, width, cell=reader, depth=depth, dropout=dropout)
         self.transformer = None
         if attention > 0:
             self.transformer = CausalTransformer(
@@ -63,17 +70,13 @@ class RollRNN(GenerativeModel):
     def features(self, past: Tensor, memory: "Memory | None" = None) -> Tensor:
         """(B, T, 88) -> (B, T, C): at t what predicts frame t, from frames before t, `past` being one frame late.
 
-        With a memory, `past` goes on from what that holds.
+        With a memory, `past` is one frame that goes on from what that holds.
         """
-        x = self.embedding(F.dropout(past, self.input_dropout, self.training))  # (B, T, C)
-        x = F.dropout(x, self.dropout, self.training)
-        remembered, state = self.rnn(x, None if memory is None else memory.state)
-        x = x + F.dropout(remembered, self.dropout, self.training)
-        if memory is not None:
-            memory.state = state
+        past = F.dropout(past, self.input_dropout, self.training)
+        x = self.reader(past) if memory is None else memory.read(past)
         if self.transformer is not None:
             x = self.transformer(x, None if memory is None else memory.caches)
-        return F.dropout(x, self.dropout, self.training)
+        return x
 
     def nll(self, roll: Tensor) -> Tensor:
         """-log p of each frame given those before it, (B, T, 88) to (B, T), in nats."""
@@ -113,7 +116,8 @@ class RollRNN(GenerativeModel):
 
         Raises ValueError where there are more frames than attention can look back on.
         """
-        given = torch.zeros(0, self.spec.shape[1]) if prompt is None else prompt
+        frame = self.head.bias.new_zeros(random.size, self.spec.shape[1])
+        given = frame[:0] if prompt is None else prompt.to(frame)  # (P, 88)
         if length is None:
             length = max(1, self.context - len(given))
         total = len(given) + length
@@ -123,12 +127,10 @@ class RollRNN(GenerativeModel):
                 "spans: take fewer"
             )
         memory = Memory(self)
-        frame = self.head.bias.new_zeros(random.size, self.spec.shape[1])
         frames = []
         for t in range(total):
             features = self.features(frame[:, None], memory)[:, 0]  # (B, C)
-            is_given = t < len(given)
-            frame = given[t].to(frame).expand_as(frame) if is_given else self._draw(features, random, temperature)
+            frame = given[t].expand_as(frame) if t < len(given) else self._draw(features, random, temperature)
             frames.append(frame)
         return torch.stack(frames, 1)
 
@@ -140,9 +142,42 @@ class RollRNN(GenerativeModel):
         return (threshold < (logits / temperature).sigmoid()).to(logits.dtype)
 
 
-class Memory:
-    """What has been read of growing rolls: the state of the recurrent cell, and the caches of attention."""
+class Recurrent(nn.Module):
+    """An LSTM or GRU over embedded frames, with a way past it and dropout before and after."""
 
-    def __init__(self, model: RollRNN):
+    def __init__(self, num_keys: int, width: int, *, cell: Literal["lstm", "gru"], depth: int, dropout: float):
+        super().__init__()
+        self.dropout = dropout
+        self.embedding = nn.Linear(num_keys, width)
+        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+        self.cell = kind(width, width, num_layers=depth, batch_first=True, dropout=dropout if depth > 1 else 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, 88) -> (B, T, C)."""
+        return self.step(x, None)[0]
+
+    def step(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """The same, going on from a state."""
+        x = F.dropout(self.embedding(x), self.dropout, self.training)
+        remembered, state = self.cell(x, state)
+        return x + F.dropout(remembered, self.dropout, self.training), state
+
+
+class Memory:
+    """What has been read of growing rolls: a recurrent state or the latest frames, and the caches of attention."""
+
+    def __init__(self, model: RollNet):
+        self.reader = model.reader
         self.state: State | None = None
+        self.frames: Tensor | None = None  # (B, T', 88), as many as a convolution reaches back
         self.caches: list[KeyValueCache] | None = None if model.transformer is None else model.transformer.new_caches()
+
+    def read(self, frame: Tensor) -> Tensor:
+        """(B, 1, 88), which follows what was read, -> (B, 1, C)."""
+        if isinstance(self.reader, Recurrent):
+            features, self.state = self.reader.step(frame, self.state)
+            return features
+        assert isinstance(self.reader, TemporalConvNet), "there are two kinds of readers"
+        frames = frame if self.frames is None else torch.cat([self.frames, frame], 1)
+        self.frames = frames[:, -self.reader.reach - 1 :]
+        return self.reader(self.frames)[:, -1:]
