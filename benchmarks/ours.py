@@ -12,8 +12,12 @@ from genai_cli.models.base import GenerativeModel
 Program = Callable[[GenerativeModel, OptimizerStep], None]  # of one optimizer step, as `train_step` is
 
 
-def train(name: str, *overrides: str, step_done: Program, program: Program | None = None) -> None:
-    """`genai train model=NAME dataset=mnist`, until `step_done` ends it. `program` stands in for the model's own step.
+def train(
+    name: str, *overrides: str, step_done: Program, program: Program | None = None, dataset: str = "mnist"
+) -> None:
+    """`genai train model=NAME dataset=mnist`, or another one, until `step_done` ends it.
+
+    `program` stands in for the model's own step.
 
     All logging is on. Nothing is sampled, evaluated or saved between steps, as nothing is in the loops beside it.
     """
@@ -27,10 +31,10 @@ def train(name: str, *overrides: str, step_done: Program, program: Program | Non
     model_class.train_step = train_step
     endless = ["train.steps=1000000000", "train.epochs=null"]
     bare = ["train.sample_every=null", "train.save_every=null", "train.evaluate_every=null"]
-    raise SystemExit(cli.run(["train", f"model={name}", "dataset=mnist", *endless, *bare, *overrides]))
+    raise SystemExit(cli.run(["train", f"model={name}", f"dataset={dataset}", *endless, *bare, *overrides]))
 
 
-def contend(turns: Turns, name: str, *overrides: str) -> None:
+def contend(turns: Turns, name: str, *overrides: str, dataset: str = "mnist") -> None:
     """`train` as a contender."""
 
     def step_done(model: GenerativeModel, step: OptimizerStep) -> None:
@@ -39,7 +43,7 @@ def contend(turns: Turns, name: str, *overrides: str) -> None:
         else:
             turns.step_done()
 
-    train(name, *overrides, step_done=step_done)
+    train(name, *overrides, step_done=step_done, dataset=dataset)
 
 
 def count_parameters(model: nn.Module) -> int:
