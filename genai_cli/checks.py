@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_type_hints
 
 from genai_cli import expressions, registry
@@ -131,17 +131,16 @@ class Check:
 
     def combination(self, model: Named, dataset: Named, plugins: Iterable[str]) -> None:
         """Refuse a pair of which the model cannot learn the data's modality, and say which pairs there are."""
-        takes, has = model.definition.modalities, dataset.definition.modalities
-        if set(has) <= set(takes):
+        if model.definition.fits(dataset.definition):
             return
         remedies = []
-        if data := _choices(DATASET, takes, plugins):
+        if data := _choices(DATASET, model.definition.fits, plugins):
             remedies.append(f"{model.typed_as} with dataset={data}")
-        if learners := _choices(MODEL, has, plugins):
+        if learners := _choices(MODEL, lambda other: other.fits(dataset.definition), plugins):
             remedies.append(f"{dataset.typed_as} with model={learners}")
         self.problem(
-            f"{model.typed_as} learns {' or '.join(takes)}, but {dataset.typed_as} is {' and '.join(has)}; "
-            f"try {', or '.join(remedies) or 'another pair'}"
+            f"{model.typed_as} learns {model.definition.matter}, "
+            f"but {dataset.typed_as} is {dataset.definition.matter}; try {', or '.join(remedies) or 'another pair'}"
         )
 
     def optimizer(self, optimizer: OptimizerConfig | None) -> None:
@@ -182,7 +181,8 @@ class Check:
             return
         world_size = os.environ.get("WORLD_SIZE", "1")
         processes = int(world_size) if world_size.isdecimal() and int(world_size) > 0 else 1
-        if train.batch_size % (train.accumulate * processes) != 0:
+        accumulate = 1 if train.accumulate == "auto" else train.accumulate
+        if train.batch_size % (accumulate * processes) != 0:
             shares = f"train.accumulate={train.accumulate}" + (f" x {processes} processes" if processes > 1 else "")
             self.problem(f"train.batch_size={train.batch_size} must be divisible by {shares}")
 
@@ -238,12 +238,12 @@ def _annotation(option: Option, owner: str) -> Any:
         raise ConfigError(f"{option.name} of {owner}: {error}") from error
 
 
-def _choices(kind: Kind, modalities: tuple[str, ...], plugins: Iterable[str]) -> str:
-    """Presets of one of these modalities, to be typed: "ae or beta_vae or ..."; empty if there is none."""
+def _choices(kind: Kind, is_fitting: Callable[[Definition], bool], plugins: Iterable[str]) -> str:
+    """Presets of a fitting definition, to be typed: "ae or beta_vae or ..."; empty if there is none."""
     fitting = []
     for name, preset in registry.presets(kind.word).items():
         definition = registry.define(kind, registry.named_by(preset, kind) or name, plugins)
-        if set(definition.modalities) & set(modalities):
+        if is_fitting(definition):
             fitting.append(name)
     more = len(fitting) - MAX_LISTED
     return " or ".join(fitting[:MAX_LISTED]) + (f" (and {more} more)" if more > 0 else "")

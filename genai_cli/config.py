@@ -48,7 +48,8 @@ class TrainConfig:
     steps: PositiveInt | None = None  # length of the run; or
     epochs: PositiveFloat | None = None  # length in passes over the training split
     batch_size: PositiveInt = 64  # examples a step, over all ranks and micro-batches
-    accumulate: PositiveInt = 1  # micro-batches a step, to save memory
+    # Micro-batches a step, to save memory; auto: one, and twice as many whenever memory runs out.
+    accumulate: PositiveInt | Literal["auto"] = 1
     log_every: PositiveInt = 100
     sample_every: PositiveInt | None = 500
     save_every: PositiveInt | None = 500
@@ -89,6 +90,8 @@ class DeviceConfig:
     compile: bool = False
     threads: PositiveInt | None = None  # CPU threads of each process; null: torch's choice
     workers: NonNegativeInt = 2  # loader processes, for data that do not fit in memory
+    read_timeout: Duration | None = "30s"  # of a loader process for one example, before the run ends
+    timeout: Duration | None = "30min"  # of a run in which nothing happens, before it ends
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,7 @@ class SampleConfig:
     weights: Literal["auto", "ema", "raw"] = "auto"  # auto: the average where the run kept one
     out: FolderName | None = None  # a folder; null: DIR/samples/seed-N
     root: FolderName = "outputs"  # where "latest" looks
+    interpolate: PositiveInt | None = None  # samples on each path from one noise to another; null: each on its own
     stream: bool = False  # print one text to the terminal as it is drawn
     condition: dict[str, float] = field(default_factory=dict)  # properties that molecules are asked to have: logp=2.5
     device: DeviceConfig = field(default_factory=DeviceConfig)
@@ -215,6 +219,7 @@ class EncodeConfig:
     run: FolderName
     split: Literal["train", "validation", "test"] = "test"
     images: FolderName | None = None  # a folder, in place of the split
+    texts: FolderName | None = None  # a file of texts, one a line, in place of the split
     out: FolderName | None = None  # the file; null: codes/SPLIT.safetensors in the run directory
     batch_size: PositiveInt = 256
     checkpoint: CheckpointName = "last"

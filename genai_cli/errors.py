@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     SWEEP_FAILED = 8  # at least one job of a sweep failed; its table says which and why
     RANK_LOST = 9  # of several processes that train together, another one ended
     UNHEALTHY = 10  # the doctor found what it was told to stop at; saved
+    HUNG = 11  # nothing happened for device.timeout
     INTERRUPTED = 130  # Ctrl-C
     TERMINATED = 143  # SIGTERM, after saving
 
@@ -59,6 +60,12 @@ class Unhealthy(GenaiError):
     exit_code = ExitCode.UNHEALTHY
 
 
+class OutOfMemory(GenaiError):
+    """Memory ran out where more can be said of it than `explain` knows."""
+
+    exit_code = ExitCode.OUT_OF_MEMORY
+
+
 class StorageError(GenaiError):
     """A file of the run directory cannot be written, or none of its checkpoints can be read."""
 
@@ -81,10 +88,18 @@ def explain(error: Exception) -> tuple[ExitCode, list[str]]:
     """The exit code for an exception, and a sentence for each of its problems; none for a bug."""
     if isinstance(error, GenaiError):
         return error.exit_code, str(error).splitlines() or [type(error).__name__]
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        remedies = "a smaller train.batch_size, a larger train.accumulate, or device.precision=bf16"
+    if is_out_of_memory(error):
+        remedies = "a smaller train.batch_size, train.accumulate=auto or a larger number, or device.precision=bf16"
         return ExitCode.OUT_OF_MEMORY, [f"out of memory; try {remedies}"]
     if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
         place = f" ({error.filename})" if error.filename else ""
         return ExitCode.STORAGE, [f"storage: {error.strerror}{place}; what was saved before is whole"]
     return ExitCode.BUG, []
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, the system, torch's allocator of a GPU or the one of the CPU had no memory to give."""
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        return True  # of the CPU: a RuntimeError like any other
+    is_of_system = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return is_of_system or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -66,17 +66,38 @@ def last_metrics(directory: Path) -> dict[str, float]:
 
 
 def find_run(run: str, root: str) -> Path:
-    """The run directory that `run` names: a path, or "latest" for the newest under `root`. Raises ConfigError."""
+    """The run directory that `run` names. Raises ConfigError.
+
+    A path, or "latest": what was started last of the runs under `root` and those that lie in the current directory or
+    one folder deeper (as `run.dir` puts them).
+    """
     if run == "latest":
-        found = list_runs(root)
+        found = list_runs(root)[-1:] + runs_at_hand()
         if not found:
-            raise ConfigError(f"run=latest: there is no run directory in {root}; train one, or give run=DIR")
-        return found[-1]
+            places = f"{root}, in the current directory or one folder deeper"
+            raise ConfigError(f"run=latest: there is no run directory in {places}; train one, or give run=DIR")
+        return max(found, key=_started)
     directory = Path(run)
     if not is_run(directory):
         what = "holds no config.yaml, so it is no run directory" if directory.is_dir() else "does not exist"
         raise ConfigError(f"run={run} {what}; {describe_newest(root)}")
     return directory
+
+
+def runs_at_hand() -> list[Path]:
+    """Run directories in the current directory and one folder deeper; others' config.yaml has no spec.json by it."""
+    found = [path.parent for depth in ("*", "*/*") for path in Path().glob(f"{depth}/{CONFIG_FILE}")]
+    return [path for path in sorted(found) if (path / "spec.json").is_file()]
+
+
+def _started(directory: Path) -> tuple[str, int]:
+    """When a run was started, as it says itself, to the second; then the time of its first file."""
+    try:
+        started = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))["started_utc"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        started = ""
+    first = directory / "provenance.json"
+    return str(started), first.stat().st_mtime_ns if first.is_file() else 0
 
 
 def is_run(directory: Path) -> bool:

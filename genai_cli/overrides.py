@@ -88,7 +88,7 @@ class Overrides:
         return count
 
     def _read(self, text: str, parser: OverridesParser, is_sweep: bool) -> list[Typed]:
-        text = _quote_foreign_letters(text)
+        text = _quoted_where_needed(text)
         override = self._parse(text, parser)
         key = override.key_or_group
         is_group = key in self.groups
@@ -140,6 +140,17 @@ class Overrides:
         choices = registry.presets(typed.key, self.config_dir)
         if isinstance(typed.value, str) and typed.value in choices:
             return typed
+        package = _announcing(typed)
+        if package is not None:
+            name, file = typed.value, f"DIR/{typed.key}/{typed.value}.yaml"
+            lines = f"# @package _global_, plugins: [{package}] and {typed.key}: {{name: {name}}}"
+            self.problems.append(
+                f"{typed.key}={name} is of the package {package}, which brings no preset: write {file} with the lines "
+                f"{lines}, and add --config-dir DIR"
+            )
+            self.guessed.add(typed.key)
+            choice = next(iter(choices), None)
+            return Typed(typed.key, choice, str(choice), is_group=True)
         near = nearest(typed.value, choices) if isinstance(typed.value, str) else None
         words = f"did you mean {typed.key}={near}?" if near else f"choose one of {listing(choices)}"
         self.problems.append(f"{typed.key}={show(typed.value)} is no choice of {typed.key}; {words}")
@@ -147,6 +158,12 @@ class Overrides:
             self.guessed.add(typed.key)
         choice = near or next(iter(choices), None)
         return Typed(typed.key, choice, str(choice), is_group=True)
+
+
+def _announcing(choice: Typed) -> str | None:
+    """The installed package that announces the model or data set of that name, if one does."""
+    kind = {"model": registry.MODEL, "dataset": registry.DATASET}.get(choice.key)
+    return registry.announced_packages(kind).get(str(choice.value)) if kind is not None else None
 
 
 def _refuse_hostile(text: str, override: Override) -> None:
@@ -161,10 +178,13 @@ def _refuse_hostile(text: str, override: Override) -> None:
         raise ConfigError(f"{show(text)}: a group cannot be moved with @")
 
 
-def _quote_foreign_letters(text: str) -> str:
-    """`prompt=春眠` as `prompt='春眠'`: Hydra's grammar knows no letters beyond ASCII outside of quotes."""
+def _quoted_where_needed(text: str) -> str:
+    """`prompt=春眠` as `prompt='春眠'`, and a folder such as `seed-0-keep=top_half`, one of samples, likewise.
+
+    Hydra's grammar knows neither letters beyond ASCII nor a further = outside of quotes.
+    """
     key, equals, value = text.partition("=")
-    if not equals or value.isascii() or re.search(r"""[][(){},'"\\$=]""", value):
+    if not equals or (value.isascii() and "=" not in value) or re.search(r"""[][(){},'"\\$]""", value):
         return text
     return f"{key}={quote(value)}"
 

@@ -73,6 +73,19 @@ class Definition:
     rules: dict[str, str] = field(default_factory=dict)
     tiny: dict[str, Any] = field(default_factory=dict)
     monitor: str | None = None
+    translates: str | None = None  # of a model: whether it needs data with a source, "pairs" or "domains"
+    has_source: bool = False  # of a data set
+
+    def fits(self, dataset: "Definition") -> bool:
+        """Whether this model can learn what that data set has."""
+        has_what_it_needs = dataset.has_source or self.translates is None
+        return has_what_it_needs and set(dataset.modalities) <= set(self.modalities)
+
+    @property
+    def matter(self) -> str:
+        """What a model learns or a data set is, in words."""
+        needs = {None: "", "pairs": " pairs", "domains": " pairs or two domains"}[self.translates]
+        return " or ".join(self.modalities) + (" with sources" if self.has_source else needs)
 
 
 @dataclass(frozen=True)
@@ -224,6 +237,8 @@ def _read_class(node: ast.ClassDef, *, name: str, module: str, source: Path, ori
         rules=attributes.get("rules", {}),
         tiny=attributes.get("tiny", {}),
         monitor=attributes.get("monitor"),
+        translates=attributes.get("translates"),
+        has_source=attributes.get("has_source", False),
     )
 
 

@@ -32,5 +32,14 @@ FolderName = Annotated[str, Rule("the path of a folder", lambda value: value.str
 Duration = Annotated[
     str, Rule("a time such as 90s, 10min or 1h", re.compile(r"(?!0+(\.0*)?[a-z])\d+(\.\d+)?(s|min|h)").fullmatch)
 ]
+SECONDS = {"min": 60.0, "s": 1.0, "h": 3600.0}  # of each unit of a Duration
 RunName = Annotated[str, Rule("made of letters, digits and _ + - .", re.compile(r"[\w+-][\w.+-]{0,199}").fullmatch)]
 CheckpointName = Annotated[str, Rule("last, best or a step", re.compile(r"last|best|\d{1,18}").fullmatch)]
+
+
+def seconds_of(duration: str | None) -> float | None:
+    """90s, 10min or 1h in seconds."""
+    if duration is None:
+        return None
+    unit = next(unit for unit in SECONDS if duration.endswith(unit))
+    return float(duration.removesuffix(unit)) * SECONDS[unit]

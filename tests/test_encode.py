@@ -9,9 +9,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from genai_cli.cli import run
-from genai_cli.commands.encode import encode, read_images
+from genai_cli.commands.encode import encode, read_images, read_texts
 from genai_cli.data.base import Spec, TensorSplit
+from genai_cli.data.tokenizers import CharTokenizer
+from genai_cli.errors import ConfigError
 from genai_cli.models.ae import AutoEncoder
+from genai_cli.models.bert import BERT
+from genai_cli.models.gpt import GPT
 from genai_cli.models.vqvae import VQVAE
 
 IMAGES = Spec("image", (1, 8, 8), value_range=(-1.0, 1.0))
@@ -62,7 +66,26 @@ def test_the_command_writes_a_file_and_refuses_a_model_without_an_encoder(tmp_pa
 
 
 def test_a_folder_is_for_models_of_images(tmp_path):
-    from genai_cli.errors import ConfigError
-
     with pytest.raises(ConfigError, match="was not trained on square images"):
         read_images(tmp_path, Spec("points", (2,)))
+
+
+@pytest.mark.parametrize("kind", [BERT, GPT])
+def test_texts_are_embedded_each_by_itself(kind, tmp_path):
+    """A line's vector is the mean over its own tokens, whatever the other lines are."""
+    spec = Spec("text", (8,), tokenizer=CharTokenizer("\nab").to_json(), vocabulary_size=3)
+    torch.manual_seed(0)
+    model = kind(spec, **kind.tiny).eval()
+    found = {}
+    for text in ("ab\nabba\n\n", "abba\n"):
+        (tmp_path / "lines.txt").write_text(text)
+        splits, names = read_texts(tmp_path / "lines.txt", spec)
+        assert names == text.split()
+        found[text] = [encode(model, split, spec, batch_size=4)["codes"] for split in splits]
+    both, alone = found.values()
+    assert both[0].shape == (1, 16) and torch.equal(both[1], alone[0])
+    features = model.transformer(model.embedding(torch.tensor([[1, 2]])))
+    torch.testing.assert_close(both[0], features.mean(1))
+    (tmp_path / "lines.txt").write_text("ababababa")
+    with pytest.raises(ConfigError, match="text 1 has more than the 8 tokens of a window"):
+        read_texts(tmp_path / "lines.txt", spec)

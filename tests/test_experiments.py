@@ -21,6 +21,8 @@ REQUIRED = {  # what a data set cannot guess
     "jsonl": ["dataset.path=pairs.jsonl"],
     "codes": ["dataset.run=outputs/vqvae_mnist"],
     "latents": ["dataset.run=outputs/vae_mnist"],
+    "paired": ["dataset.path=pairs"],
+    "unpaired": ["dataset.source=horses", "dataset.target=zebras"],
 }
 PAIRS = list(itertools.product(registry.presets("model"), registry.presets("dataset")))
 EXPERIMENTS = sorted(registry.presets("experiment"))
@@ -33,14 +35,14 @@ def compose(*words: str) -> Config:
     return configure("train", next(overrides.jobs()), overrides).config
 
 
-def modalities(kind: registry.Kind, preset: str) -> tuple[str, ...]:
-    return registry.define(kind, registry.named_by(registry.presets(kind.word)[preset], kind)).modalities
+def define(kind: registry.Kind, preset: str) -> registry.Definition:
+    return registry.define(kind, registry.named_by(registry.presets(kind.word)[preset], kind))
 
 
 @pytest.mark.parametrize(("model", "dataset"), PAIRS)
 def test_every_pair_composes_or_is_refused_with_a_valid_choice(model, dataset):
     words = [f"model={model}", f"dataset={dataset}", *REQUIRED.get(dataset, [])]
-    if set(modalities(DATASET, dataset)) <= set(modalities(MODEL, model)):
+    if define(MODEL, model).fits(define(DATASET, dataset)):
         config = compose(*words)
         assert config.model["name"] == registry.named_by(registry.presets("model")[model], MODEL)
         assert (config.train.steps is None) != (config.train.epochs is None)

@@ -19,7 +19,7 @@ MODULES = {
 # import the leaves.
 LEAVES = ["__init__", "errors", "rules"]
 MAY_IMPORT = {
-    "engine": ["engine", "models.base", "data.base", "media", "metrics", "nn.random", "config", "doctor"],
+    "engine": ["engine", "models.base", "data.base", "media", "metrics", "nn.random", "nn.paths", "config", "doctor"],
     "doctor": ["doctor", "data.base", "nn.random", "config"],
     "report": ["report", "data.base", "data.tokenizers", "doctor", "media"],
     "models": ["models.base", "data.base", "data.tokenizers", "nn", "samplers"],

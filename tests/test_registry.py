@@ -10,7 +10,9 @@ import yaml
 from genai_cli import expressions, registry
 from genai_cli.annotations import conform, read_annotation
 from genai_cli.config import conf_dir
+from genai_cli.configure import configure
 from genai_cli.errors import ConfigError
+from genai_cli.overrides import Overrides
 from genai_cli.registry import COMPUTED, DATASET, MODEL, REQUIRED
 
 EVERYTHING = [(kind, name) for kind in (MODEL, DATASET) for name in registry.names(kind)]
@@ -131,3 +133,24 @@ def test_every_yaml_says_first_what_it_is():
     for path in sorted(Path(conf_dir()).rglob("*.yaml")):
         assert path.read_text(encoding="utf-8").startswith("# "), path
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), path
+
+
+def test_a_plugins_model_without_a_preset_is_refused_with_what_to_write(toy_plugin):
+    overrides = Overrides(["model=toy", "dataset=mnist", "plugins=[toy-plugin]"])
+    (problem,) = overrides.problems
+    assert "model=toy is of the package toy-plugin" in problem
+    assert "DIR/model/toy.yaml" in problem and "plugins: [toy-plugin]" in problem and "--config-dir DIR" in problem
+
+
+def test_a_plugins_model_with_that_preset_composes(toy_plugin, tmp_path):
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    lines = "# @package _global_\nplugins: [toy-plugin]\nmodel: {name: toy}\ntrain: {steps: 3}\n"
+    (tmp_path / "conf" / "model" / "toy.yaml").write_text(lines)
+    overrides = Overrides(["model=toy", "dataset=toy2d"], config_dir=tmp_path / "conf")
+    assert configure("train", next(overrides.jobs()), overrides).config.model["name"] == "toy"
+
+
+def test_a_value_may_hold_an_equals_sign():
+    """As the folders do that samples are written to."""
+    (job,) = Overrides(["given=outputs/samples/step-1-seed-0-keep=top_half"], command="sample").jobs()
+    assert job[0].value == "outputs/samples/step-1-seed-0-keep=top_half"

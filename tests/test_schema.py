@@ -222,8 +222,9 @@ def assert_obeys(config: Config) -> None:
     for value in schema.flatten(schema.plain(config.__dict__)).values():
         assert not isinstance(value, float) or math.isfinite(value)
     assert (config.train.steps is None) != (config.train.epochs is None)
-    assert config.train.batch_size % config.train.accumulate == 0
-    assert min(config.train.batch_size, config.train.accumulate, config.train.steps or 1, config.seed + 1) >= 1
+    accumulate = 1 if config.train.accumulate == "auto" else config.train.accumulate
+    assert config.train.batch_size % accumulate == 0
+    assert min(config.train.batch_size, accumulate, config.train.steps or 1, config.seed + 1) >= 1
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,15 @@ DATASETS = {  # those in the package, with few examples held out
     "text": ["dataset=text", "dataset.validation=0.01"],
     "molecules": ["dataset=smiles", "dataset.path=molecules.smi"],
     "music": ["dataset=chorales", "dataset.size=20", "dataset.held_out=2"],
+    "pairs": ["dataset=edges"],
+}
+DEFINITIONS = {
+    name: registry.define(MODEL, registry.named_by(preset, MODEL)) for name, preset in registry.presets("model").items()
 }
 RUNS = [
-    (preset, modality)
-    for preset in registry.presets("model")
-    for modality in registry.define(MODEL, registry.named_by(registry.presets("model")[preset], MODEL)).modalities
+    (name, modality)
+    for name, definition in DEFINITIONS.items()
+    for modality in (definition.modalities if definition.translates is None else ["pairs"])
 ]
 
 

@@ -27,7 +27,7 @@ from genai_cli.commands.sampling import sampling_options
 from genai_cli.commands.sweep import CAUSES, CHILD, Stop
 from genai_cli.config import CompareConfig
 from genai_cli.engine.device import choose_device
-from genai_cli.engine.sampling import draw
+from genai_cli.engine.sampling import draw, with_given
 from genai_cli.engine.storage import to_json
 from genai_cli.errors import ConfigError, ExitCode, GenaiError
 from genai_cli.locate import find_run, is_run, make_directory, read_lines
@@ -36,8 +36,8 @@ from genai_cli.metrics.record import read_records, same_protocol
 from genai_cli.overrides import quote
 from genai_cli.report.comparison import Contestant, charts, choose_metric, comparison_page, named, rows
 from genai_cli.report.standalone import png_file, svg_file
+from genai_cli.rules import seconds_of
 
-SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 PILOT_STEPS, PILOT_LINES = 100_000, 4  # of the pilot at most; the log lines that are enough
 FILLED = 0.85  # of the budget with steps; the rest is for samples, evaluation and saves
 SAVED = (ExitCode.DONE, ExitCode.TERMINATED)
@@ -72,12 +72,6 @@ def run(config: CompareConfig, *, folder: None = None) -> ExitCode:
         return ExitCode.INTERRUPTED if stop.signal == signal.SIGINT else ExitCode.TERMINATED
     _conclude(config, out, contestants)
     return ExitCode.SWEEP_FAILED if any(each.problem for each in contestants) else ExitCode.DONE
-
-
-def seconds_of(duration: str) -> float:
-    """90s, 10min or 1h in seconds."""
-    unit = next(unit for unit in ("min", "s", "h") if duration.endswith(unit))
-    return float(duration.removesuffix(unit)) * SECONDS[unit]
 
 
 def _make_out(config: CompareConfig) -> Path:
@@ -117,7 +111,8 @@ def _train(model: str, config: CompareConfig, out: Path, stop: Stop) -> Job:
     steps = max(1, int(FILLED * budget / median(_step_seconds(pilot))))
     own = [f"train.steps={steps}", f"train.log_every={max(1, min(100, steps // 20))}", f"run.dir={quote(folder)}"]
     code = _run_child([*words, *own], out / f"{model}.log", stop, limit=budget, begun=lambda: is_run(folder))
-    note = f"the time was over before step {steps:,}" if code == ExitCode.TERMINATED else ""
+    is_cut = code == ExitCode.TERMINATED and _last_step(folder) < steps
+    note = f"the time was over before step {steps:,}" if is_cut else ""
     return Job(model, folder, "" if code in SAVED else _describe(code), note)
 
 
@@ -125,6 +120,10 @@ def _step_seconds(folder: Path) -> list[float]:
     """How long a step took, at each log line but the first, in which there is more than steps."""
     lines = read_lines(folder / "metrics.jsonl")
     return [line["time/step_seconds"] for line in lines if "time/step_seconds" in line][1:]
+
+
+def _last_step(folder: Path) -> int:
+    return max((line["step"] for line in read_lines(folder / "metrics.jsonl")), default=0)
 
 
 def _device(config: CompareConfig) -> list[str]:
@@ -155,10 +154,13 @@ def _run_child(
             if deadline == math.inf and begun():
                 deadline = time.monotonic() + limit
             time.sleep(0.05)
-        if child.poll() is None:
+        was_asked = child.poll() is None
+        if was_asked:
             child.terminate()
         try:
-            return child.wait(GRACE)
+            code = child.wait(GRACE)
+            # It had ended by itself, and was leaving when it was asked to.
+            return ExitCode.TERMINATED if was_asked and code == -signal.SIGTERM else code
         except subprocess.TimeoutExpired:
             child.kill()
             return child.wait()
@@ -233,6 +235,8 @@ def _time_sampler(job: Job, config: CompareConfig) -> tuple[int, int, float]:
         job.folder, schema.read_run_config(job.folder), checkpoint="last", weights="auto", device=device
     )
     options = sampling_options(dict(job.sampling), trained)
+    sources = None if trained.model.translates is None else runs.build_dataset(trained.config).load("test")
+    options = with_given(trained.model, options, sources, TIMED, seed=0)
     draw(trained.model, 2, seed=0, batch_size=2, device=device, options=options)  # what only the first call costs
     started = time.perf_counter()
     draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device, options=options)

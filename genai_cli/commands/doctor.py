@@ -59,7 +59,7 @@ def run(config: ExamineConfig, *, folder: Path) -> ExitCode:
         try:
             samples = draw(
                 trained.model, config.num_samples, seed=config.seed, batch_size=config.batch_size, device=device,
-                report=progress.advance,
+                sources=dataset.load("validation"), report=progress.advance,
             )  # fmt: skip
         finally:
             progress.close()

@@ -1,10 +1,13 @@
-"""`genai encode`: the codes of a split, or of a folder of images, as a file for other programs.
+"""`genai encode`: the codes of a split, of a folder of images or of lines of text, as a file for other programs.
 
-A safetensors file: `codes`, (N, D) float32 of a model with one latent vector or (N, T) int64 of a quantiser, and
-`label` (N,) int64 where there are labels. Its metadata say which run and data it is of, and the names of the images.
+A safetensors file: `codes`, (N, D) float32 of a model with one latent vector or of one that embeds texts, (N, T) int64
+of a quantiser, and `label` (N,) int64 where there are labels. Its metadata say which run and data it is of,
+and the names of the images, or the texts.
 """
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,9 +16,11 @@ from torch import Tensor
 
 from genai_cli import runs, schema
 from genai_cli.config import EncodeConfig
-from genai_cli.data.base import DataError, Spec, Split
+from genai_cli.data.base import DataError, Spec, Split, TensorSplit
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
 from genai_cli.data.pixels import image_split
+from genai_cli.data.tokenizers import tokenizer_of
+from genai_cli.data.windows import decode_utf8, read_text
 from genai_cli.engine.device import choose_device
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.media.files import write_file
@@ -29,19 +34,27 @@ def run(config: EncodeConfig, *, folder: Path) -> ExitCode:
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
     if not can_encode(trained.model):
-        raise ConfigError(f"run={folder}: model={trained.config.model['name']} has no encoder; a vae or an ae has one")
-    names: list[str] = []
-    if config.images is not None:
+        raise ConfigError(
+            f"run={folder}: model={trained.config.model['name']} has no encoder; a vae, an ae or a bert has one"
+        )
+    given, names = config.images or config.texts, []
+    if config.images is not None and config.texts is not None:
+        raise ConfigError(f"images={config.images} and texts={config.texts}: give one of them")
+    if config.texts is not None:
+        splits, names = read_texts(Path(config.texts).expanduser(), trained.spec)
+    elif config.images is not None:
         split, names = read_images(Path(config.images).expanduser(), trained.spec)
+        splits = [split]
     else:
-        split = runs.build_dataset(trained.config, trained.spec).load(config.split)
-    tensors = encode(trained.model, split.to(device), trained.spec, batch_size=config.batch_size)
+        splits = [runs.build_dataset(trained.config, trained.spec).load(config.split)]
+    parts = [encode(trained.model, split.to(device), trained.spec, batch_size=config.batch_size) for split in splits]
+    tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     about = {
         "run": str(folder), "model": trained.config.model["name"], "step": str(trained.step),
-        "data": config.images or f"{trained.config.dataset['name']} {config.split}", "sha256": split.content_hash(),
+        "data": given or f"{trained.config.dataset['name']} {config.split}", "sha256": hash_of(splits),
         "names": json.dumps(names),
     }  # fmt: skip
-    stem = Path(config.images).name if config.images else config.split
+    stem = Path(given).name if given else config.split
     path = Path(config.out) if config.out else folder / "codes" / f"{stem}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, save(tensors, metadata=about))
@@ -51,18 +64,30 @@ def run(config: EncodeConfig, *, folder: Path) -> ExitCode:
 
 
 def can_encode(model: GenerativeModel) -> bool:
-    return any(getattr(type(model), name) is not getattr(GenerativeModel, name) for name in ("encode", "codes_of"))
+    return any(
+        getattr(type(model), name) is not getattr(GenerativeModel, name) for name in ("encode", "codes_of", "embed")
+    )
+
+
+def hash_of(splits: Sequence[Split]) -> str:
+    """That of the only split, or of those of all together."""
+    hashes = [split.content_hash() for split in splits]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 @torch.no_grad()
 def encode(model: GenerativeModel, split: Split, spec: Spec, *, batch_size: int) -> dict[str, Tensor]:
     """`codes` of every example in the order of the split, and `label` where it has labels."""
     is_quantiser = type(model).codes_of is not GenerativeModel.codes_of
+    is_embedder = type(model).embed is not GenerativeModel.embed
     parts: dict[str, list[Tensor]] = {"codes": [], "label": []}
     for start in range(0, len(split), batch_size):
         rows = split.fetch(torch.arange(start, min(start + batch_size, len(split))))
         x = rows[spec.key]
-        codes = model.codes_of(x) if is_quantiser else model.encode(x).float()
+        if is_quantiser:
+            codes = model.codes_of(x)
+        else:
+            codes = (model.embed(x[:, 1:], rows["mask"]) if is_embedder else model.encode(x)).float()
         parts["codes"].append(codes.cpu())
         if "label" in rows:
             parts["label"].append(rows["label"].cpu())
@@ -87,3 +112,25 @@ def read_images(folder: Path, spec: Spec) -> tuple[Split, list[str]]:
     if not pixels:
         raise DataError(f"{folder} holds no images")
     return image_split(torch.stack(pixels)), names
+
+
+def read_texts(path: Path, spec: Spec) -> tuple[list[TensorSplit], list[str]]:
+    """The lines of a file that are not empty, each an example by itself, and these. Raises DataError, ConfigError."""
+    if spec.modality != "text":
+        raise ConfigError(f"texts={path}: the run learned {spec.modality}, not text")
+    if not path.is_file():
+        raise DataError(f"texts={path} is not there: give a file with a text on each line")
+    tokenizer, lines = tokenizer_of(spec), []
+    names = [line for line in decode_utf8(read_text(path), str(path)).splitlines() if line.strip()]
+    for number, line in enumerate(names, start=1):
+        try:
+            tokens = torch.cat([torch.tensor([tokenizer.start]), tokenizer.encode(line)])[None]  # (1, T + 1)
+        except ValueError as error:
+            raise ConfigError(f"texts={path}: text {number}: {error}; a model of bytes reads every text") from error
+        if tokens.shape[1] - 1 > spec.shape[0]:
+            raise ConfigError(f"texts={path}: text {number} has more than the {spec.shape[0]} tokens of a window")
+        mask = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
+        lines.append(TensorSplit({"tokens": tokens, "mask": mask}, dict))
+    if not lines:
+        raise DataError(f"texts={path} holds no text")
+    return lines, names

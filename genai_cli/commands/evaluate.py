@@ -117,9 +117,11 @@ def _measure(
 
 def _check_sampling(config: EvaluateConfig, trained: TrainedRun, groups: tuple[str, ...]) -> None:
     """Options of samples are refused where none is drawn."""
-    draws = set(groups) - {"figures", "text", "rules"}
+    draws = set(groups) - {"figures", "text", "rules", "condition"}
     if "rules" in groups and has_rules(trained.spec, trained.config.dataset["name"]):
         draws.add("rules")
+    if "condition" in groups and "asked" in (trained.spec.tokenizer or {}):
+        draws.add("condition")
     if config.sampling and not draws:
         words = " and ".join(f"{key}={value}" for key, value in config.sampling.items())
         raise ConfigError(f"{words}: options of samples, and the metrics {', '.join(groups)} draw none; leave them out")

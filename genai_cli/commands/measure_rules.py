@@ -19,6 +19,7 @@ from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.data.windows import TokenWindows
 from genai_cli.media.sheets import tokens_to_scores, tokens_to_texts
+from genai_cli.metrics.bootstrap import OF_SHARES, interval_around, share_interval
 from genai_cli.metrics.formal import formal_figures
 from genai_cli.metrics.molecules import molecule_figures
 from genai_cli.metrics.music import chorale_figures, frames_of, roll_figures
@@ -29,6 +30,7 @@ from genai_cli.runs import TrainedRun
 MOST = {"text": 64, "music": 64, "molecules": 30_000, "rolls": 64}  # samples drawn, if num_samples asks for more
 LOWER_IS_BETTER = ("crossing", "parallels")
 COUNTS = ("count", "lines", "judge")  # said in the protocol, no metrics
+RESAMPLED = 50  # times, each of which reads all samples again
 _SAMPLES = 24  # use of the seed
 
 
@@ -72,6 +74,7 @@ def measure_rules(
         figures = molecule_figures(tokens_to_texts(samples, spec), known)
     of_data = sample_figures(pieces_of(split, spec, count), spec, name)
     of_noise = sample_figures(noise, spec, name)
+    intervals = _intervals(figures, samples, spec, name, seed=config.seed)
     described = {
         **protocol, "kind": "sample", "n_fake": count, **{key: figures[key] for key in COUNTS if key in figures}
     }  # fmt: skip
@@ -80,7 +83,32 @@ def measure_rules(
             continue
         controls = {word: other[key] for word, other in (("real", of_data), ("noise", of_noise)) if key in other}
         better = "lower" if key in LOWER_IS_BETTER else "none" if key == "novel" else "higher"
-        yield Metric(key, value, None, "share", better, {**described, "id": f"rules/{key}"}, controls)
+        interval, how = intervals.get(key, (None, "none: resampling repeats samples, of which this is a count"))
+        yield Metric(
+            key, value, interval, "share", better, {**described, "id": f"rules/{key}", "bootstrap": how}, controls
+        )  # fmt: skip
+
+
+def _intervals(
+    figures: dict[str, Any], samples: Tensor, spec: Spec, name: str, *, seed: int
+) -> dict[str, tuple[tuple[float, float], str]]:
+    """(95 %, how) of the figures: of molecules Wilson's of what are shares of all samples, else by whole samples."""
+    count = len(samples)
+    if spec.modality == "molecules":
+        return {
+            key: (share_interval((torch.arange(count) < figures[key] * count - 0.5).double()), OF_SHARES)
+            for key in ("valid", "well_formed")
+        }
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.randint(count, (count,), generator=generator) for _ in range(RESAMPLED)]
+    again = [sample_figures(samples[rows], spec, name) for rows in draws]
+    found = {key: [each[key] for each in again if key in each] for key in figures if key not in COUNTS}
+    ends = {
+        key: interval_around(figures[key], torch.tensor(values))
+        for key, values in found.items()
+        if len(values) > RESAMPLED / 2
+    }
+    return {key: ((max(0.0, low), high), f"samples, {RESAMPLED} times") for key, (low, high) in ends.items()}
 
 
 def noise_like(samples: Tensor, spec: Spec, *, seed: int) -> Tensor:

@@ -12,7 +12,7 @@ from genai_cli.commands.sampling import sampling_options
 from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import Dataset, Split, SplitName
 from genai_cli.engine.progress import Progress
-from genai_cli.engine.sampling import draw
+from genai_cli.engine.sampling import draw, source_positions
 from genai_cli.errors import ConfigError
 from genai_cli.metrics.features import (
     Extractor,
@@ -46,20 +46,25 @@ def measure_samples(
         dataset = dataset.source
         split = dataset.load(config.split).to(device)
         protocol["split_sha256"] = split.content_hash()
-    shown = trained.model.shown_spec
+    key = trained.model.shown_spec.key
+    if trained.model.translates is not None:
+        _, key = trained.model.sides(**config.sampling)
+    shown = trained.model.shown_spec.side(key)
     other: SplitName = "validation" if config.split == "test" else "test"
     real, control = _choose(split, seed=config.seed), _choose(dataset.load(other), config.num_samples, seed=config.seed)
     if shown.modality == "points":
-        points = Points(_draw_shown(config, trained, device), real["points"], control["points"])
+        points = Points(_draw_shown(config, trained, split, device), real["points"], control["points"])
         yield from measure_points(points, groups, protocol, seed=seed)
         return
     train = _choose(dataset.load("train"), seed=config.seed)
+    if key == "source":  # labels are of what the sources belong to
+        real, control, train = ({key: rows[key]} for rows in (real, control, train))
     classifier = _classifier(dataset, train, device)
     extractor = choose_extractor(config, shown.shape, classifier, device, notes)
-    fake = _draw_shown(config, trained, device)
+    fake = _draw_shown(config, trained, split, device)
     images = Images(
-        fake=fake, real=real["image"], control=control["image"], train=train["image"],
-        asked=_asked(trained, len(fake), config.sampling.get("label")), real_labels=real.get("label"),
+        fake=fake, real=real[key], control=control[key], train=train[key],
+        asked=_asked(config, trained, split if "label" in real else None), real_labels=real.get("label"),
         control_labels=control.get("label"), train_labels=train.get("label"), num_classes=len(trained.spec.classes),
     )  # fmt: skip
     if config.sampling.get("label") is not None and "classifier_accuracy_score" in groups:
@@ -74,14 +79,19 @@ def metric_seed(config: EvaluateConfig) -> int:
     return mix(config.seed, _METRICS) % 2**62
 
 
-def draw_samples(config: EvaluateConfig, trained: TrainedRun, device: torch.device) -> Tensor:
-    """(num_samples, *spec.shape); sample i of a conditional model is of class i mod K, or of the `label` given."""
+def draw_samples(
+    config: EvaluateConfig, trained: TrainedRun, device: torch.device, sources: Split | None = None
+) -> Tensor:
+    """(num_samples, *spec.shape); sample i of a conditional model is of class i mod K, or of the `label` given.
+
+    A model that translates is given `sources`.
+    """
     options = sampling_options(config.sampling, trained)
     progress = Progress(first=0, total=config.num_samples, unit="samples")
     try:
         return draw(
             trained.model, config.num_samples, seed=mix(config.seed, _SAMPLES), batch_size=config.batch_size,
-            device=device, options=options, report=progress.advance,
+            device=device, options=options, sources=sources, report=progress.advance,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(f"model={trained.config.model['name']} cannot sample so: {error}") from error
@@ -89,9 +99,9 @@ def draw_samples(config: EvaluateConfig, trained: TrainedRun, device: torch.devi
         progress.close()
 
 
-def _draw_shown(config: EvaluateConfig, trained: TrainedRun, device: torch.device) -> Tensor:
+def _draw_shown(config: EvaluateConfig, trained: TrainedRun, sources: Split, device: torch.device) -> Tensor:
     """(num_samples, *shown_spec.shape): samples as what they are seen as."""
-    samples = draw_samples(config, trained, device)
+    samples = draw_samples(config, trained, device, sources)
     return torch.cat([trained.model.shown(part) for part in samples.split(config.batch_size)]).float()
 
 
@@ -104,8 +114,17 @@ def sampler(trained: TrainedRun, given: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**options, **given}.items() if value is not None}
 
 
-def _asked(trained: TrainedRun, count: int, label: int | None = None) -> Tensor | None:
-    """The class that each sample was asked to be of, where the model takes a `label` and was trained with them."""
+def _asked(config: EvaluateConfig, trained: TrainedRun, sources: Split | None) -> Tensor | None:
+    """The class that each sample was asked to be of: by a `label`, or by that of the pair whose source it is made from.
+
+    None where the model was not trained with labels, or the data (`sources`) have none.
+    """
+    count, label = config.num_samples, config.sampling.get("label")
+    if trained.model.translates is not None:
+        if sources is None or not trained.spec.is_paired or "given" in config.sampling:
+            return None
+        positions = source_positions(len(sources), count, seed=mix(config.seed, _SAMPLES))
+        return sources.fetch(positions)["label"].cpu()[torch.arange(count) % len(positions)]
     if not trained.spec.classes or "label" not in inspect.signature(trained.model.sample).parameters:
         return None
     options = trained.config.model

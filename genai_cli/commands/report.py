@@ -11,7 +11,7 @@ from torch import Tensor
 from genai_cli import runs, schema
 from genai_cli.commands.doctor import data_of, examine, measure
 from genai_cli.config import ReportConfig
-from genai_cli.data.base import DataError, Dataset
+from genai_cli.data.base import DataError, Dataset, Split
 from genai_cli.doctor.signs import Reference, as_rows, nearest_of, positions
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.figures import first_batch
@@ -56,7 +56,10 @@ def build(trained: TrainedRun, config: ReportConfig, device: torch.device) -> st
     count = max(shown, 8 if spec.is_tokens else COMPARED)
     progress = Progress(first=0, total=count, unit="samples")
     try:
-        samples = draw(model, count, seed=config.seed, batch_size=64, device=device, report=progress.advance)
+        samples = draw(
+            model, count, seed=config.seed, batch_size=64, device=device, sources=_sources(trained),
+            report=progress.advance,
+        )  # fmt: skip
     finally:
         progress.close()
     dataset, signs, notes = None, {}, []
@@ -105,6 +108,11 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _sources(trained: TrainedRun) -> Split | None:
+    """What a model that translates makes its samples from: without the data there are none."""
+    return None if trained.model.translates is None else data_of(trained).load("validation")
 
 
 def _neighbours(samples: Tensor, trained: TrainedRun, dataset: Dataset, config: ReportConfig) -> Section:

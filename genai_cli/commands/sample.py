@@ -10,11 +10,12 @@ import torch
 from genai_cli import runs, schema
 from genai_cli.commands.measure_rules import sample_figures
 from genai_cli.commands.sampling import asking_prompt, sampling_options
+from genai_cli.commands.translate import compare_sides, held_out
 from genai_cli.config import SampleConfig
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.progress import Progress
-from genai_cli.engine.sampling import draw
+from genai_cli.engine.sampling import draw, with_given
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.media.files import write_samples
 from genai_cli.nn.random import SampleRandom
@@ -35,11 +36,13 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     if config.stream:
         _stream(config, trained, options, device)
         return ExitCode.DONE
+    sources = held_out(trained, options, device)
     progress = Progress(first=0, total=config.num_samples, unit="samples")
     try:
+        options = with_given(trained.model, options, sources, config.num_samples, seed=config.seed)
         samples = draw(
             trained.model, config.num_samples, seed=config.seed, batch_size=config.batch_size, device=device,
-            options=options, report=progress.advance,
+            options=options, report=progress.advance, num_stops=config.interpolate,
         )  # fmt: skip
         seen = torch.cat([trained.model.shown(part) for part in samples.split(config.batch_size)])
     except ValueError as error:
@@ -47,7 +50,11 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     finally:
         progress.close()
     out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
-    sheet = write_samples(seen, trained.model.shown_spec, out)
+    shown, spec = None, trained.model.shown_spec
+    if trained.model.translates is not None:
+        shown = compare_sides(config, trained, options, samples, sources, device)
+        spec = trained.spec.side(trained.model.sides(**options)[1])
+    sheet = write_samples(seen, spec, out, shown=shown)
     figures = sample_figures(samples, trained.spec, trained.config.dataset["name"])
     record = {
         "step": trained.step,
@@ -90,6 +97,7 @@ def _name(config: SampleConfig, step: int) -> str:
         for key, value in sorted({**config.options, **config.condition}.items())
         if key not in ("prompt", "prompts")
     )
+    options += f"-interpolate={config.interpolate}" if config.interpolate else ""
     return f"step-{step:08d}-seed-{config.seed}{options}".replace("/", "_")[:120]
 
 

@@ -27,7 +27,9 @@ def sampling_options(typed: dict[str, Any], trained: TrainedRun) -> dict[str, An
         if isinstance(options.get("prompts"), list):
             options["prompts"] = [_read_prompt(prompt, trained) for prompt in options["prompts"]]
     if isinstance(options.get("given"), str):
-        options["given"] = read_given(Path(options["given"]), trained.spec)
+        side, _ = trained.model.sides(**options)
+        spec = trained.spec if trained.model.translates is None else trained.spec.side(side)
+        options["given"] = read_given(Path(options["given"]), spec)
     if isinstance(options.get("guide"), str):
         device = next(trained.model.parameters()).device
         options["guide"] = load_another("guide", options["guide"], trained.spec, device)

@@ -39,6 +39,7 @@ CAUSES = {
     ExitCode.STORAGE: "storage error",
     ExitCode.RUN_IN_USE: "run directory in use",
     ExitCode.UNHEALTHY: "stopped by the doctor",
+    ExitCode.HUNG: "hung",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.TERMINATED: "terminated, saved",
 }

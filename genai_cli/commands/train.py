@@ -17,7 +17,7 @@ from genai_cli.engine.adaptation import Adaptation
 from genai_cli.engine.checkpoint import Checkpoint
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.distributed import World, join_world, leave_world
-from genai_cli.engine.logs import RunLog, flatten
+from genai_cli.engine.logs import RunLog, flatten, has_hyperparameters
 from genai_cli.engine.memory import keep_freed_pages
 from genai_cli.engine.optimizers import check_overrides
 from genai_cli.engine.provenance import provenance
@@ -25,11 +25,13 @@ from genai_cli.engine.run import claim_run_directory, describe, held, read_spec
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.storage import warning_of_little_space
 from genai_cli.engine.trainer import Outcome, Trainer
+from genai_cli.engine.watchdog import watching
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.locate import is_run, last_metrics, make_directory
 from genai_cli.metrics.quick import has_quick_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
+from genai_cli.rules import seconds_of
 
 _INITIALISATION = 5  # tag of this use of the seed
 
@@ -55,7 +57,7 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
         try:
             with signals.interruptible():
                 device = choose_device(config.device)
-                world = join_world(device.type)
+                world = join_world(device.type, timeout=seconds_of(config.device.timeout))
                 parts = _build(config, device, folder)
         except Interruption:
             return signals.exit_code
@@ -84,7 +86,8 @@ def _train(
         warning = warning_of_little_space(folder, checkpoint=trainer.checkpoint_bytes())
         if warning is not None and world.is_first:
             print(f"warning: {warning}", file=sys.stderr)
-        outcome = trainer.run(signals)
+        with watching(seconds_of(config.device.timeout), folder, world):
+            outcome = trainer.run(signals)
         if world.is_first:
             _close(config, folder, outcome, time.perf_counter() - started)
     return outcome
@@ -108,6 +111,11 @@ def _build(config: Config, device: torch.device, folder: Path | None = None) -> 
     _teach(config, model, device)
     check_overrides(config.optimizer, model.parameter_groups())
     _check_evaluation(config, model)
+    if config.device.compile and model.differentiates_twice:
+        raise ConfigError(
+            f"device.compile=true: a loss of model={config.model['name']} holds a gradient (a penalty on it, say), "
+            "which torch's compiler cannot differentiate; set device.compile=false, or turn the penalty off"
+        )
     return Parts(train, validation, model, adaptation, base, dataset.notes)
 
 
@@ -172,7 +180,8 @@ def as_mapping(config: Config) -> dict[str, Any]:
 
 
 def _close(config: Config, folder: Path, outcome: Outcome, seconds: float) -> None:
-    if outcome.exit_code == ExitCode.DONE and not outcome.did_nothing:
+    is_told = outcome.did_nothing and (not config.logger.tensorboard or has_hyperparameters(folder))
+    if outcome.exit_code == ExitCode.DONE and not is_told:
         log = RunLog(folder, first_step=outcome.step, tensorboard=config.logger.tensorboard)
         last = last_metrics(folder).items()
         metrics = {key: value for key, value in last if not key.startswith(("time/", "step")) and value is not None}

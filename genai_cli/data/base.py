@@ -42,6 +42,8 @@ class Spec:
     vocabulary_size: int | None = None  # where the data are tokens
     levels: int = 256  # evenly spaced values that a pixel of an image takes; 2: black and white
     first_stage: Mapping[str, Any] | None = None  # the checkpoint whose codes the data are (data/first_stage.py)
+    source: "Spec | None" = None  # of what an example is made from, where a batch has "source", (B, *source.shape)
+    is_paired: bool = False  # whether a source belongs to the example beside it, or the two are drawn apart
 
     @property
     def key(self) -> str:
@@ -52,6 +54,13 @@ class Spec:
     def is_tokens(self) -> bool:
         return self.vocabulary_size is not None
 
+    def side(self, key: str) -> "Spec":
+        """Of what a batch holds under `key`: the spec of the sources, or this one."""
+        if key != "source":
+            return self
+        assert self.source is not None, "these data have no source"
+        return self.source
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -59,7 +68,8 @@ class Spec:
     def from_json(cls, record: Mapping[str, Any]) -> "Spec":
         present = [name for name in ("shape", "value_range", "classes") if record.get(name) is not None]
         lists = {name: tuple(record[name]) for name in present}
-        return cls(**{**record, **lists})
+        source = None if record.get("source") is None else cls.from_json(record["source"])
+        return cls(**{**record, **lists, "source": source})
 
 
 class Batch(dict[str, Tensor]):
@@ -94,6 +104,10 @@ class Split(ABC):
     @abstractmethod
     def content_hash(self) -> str:
         """sha256 of the stored examples, as hex: printed beside every figure measured on this split."""
+
+    def name_of(self, position: int) -> str:
+        """What a user would call the example at `position`: its file, where it is one."""
+        return f"example {position}"
 
     def to(self, device: torch.device) -> "Split":
         """The split with its storage on `device`, where it is small enough to live there; else itself."""
@@ -147,6 +161,7 @@ class Dataset(ABC):
 
     modality: ClassVar[str]
     rules: ClassVar[dict[str, str]] = {}  # over several keys, as a model's
+    has_source: ClassVar[bool] = False  # whether an example has a source beside it (`Spec.source`)
     spec: Spec
     per_channel: "Dataset | None" = None  # whose images the channels are, where a label is the digits of theirs
     notes: tuple[str, ...] = ()  # what a user should know of the files found so far, such as those left out

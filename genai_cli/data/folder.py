@@ -7,6 +7,7 @@ follows from its pixels, so that duplicates never straddle splits and a new file
 
 import hashlib
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from torch import Tensor
 from genai_cli.data.base import DataError, Dataset, Split, SplitName
 from genai_cli.data.pictures import SUFFIXES, BrokenImage, image_paths, picture_digest, read_picture, to_pixels
 from genai_cli.data.pixels import Mirrored, decode_images, image_spec, image_split
+from genai_cli.data.scans import remember, remembered, stamp
 from genai_cli.rules import FolderName, Fraction, PositiveInt
 
 NAMED = 20  # broken files that a message names
+WORTH_REMEMBERING = 1.0  # seconds of a scan
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,12 @@ class Folder(Dataset):
     @cached_property
     def _examples(self) -> list[Example]:
         """Read every file once, and judge the whole."""
+        began = time.monotonic()
+        self._known = {} if self._is_small else remembered(self.folder)  # small ones must be decoded anyway
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             outcomes = list(pool.map(self._examine, self.listing))
+        if not self._is_small and time.monotonic() - began > WORTH_REMEMBERING:
+            remember(self.folder, self._known)
         examples = [outcome for outcome in outcomes if isinstance(outcome, Example)]
         broken = [outcome for outcome in outcomes if isinstance(outcome, str)]
         if not examples and not broken:
@@ -116,12 +123,23 @@ class Folder(Dataset):
         name, reason = listed
         if reason is not None:
             return f"{printable(name)}: {reason}"
+        stamped = stamp(self.folder / name)  # before it is read: what changes meanwhile is read again next time
+        known = self._known.get(name)
+        if known is not None and known[:2] == stamped:
+            return Example(name, known[2], None) if known[2] else f"{printable(name)}: {known[3]}"
         try:
             picture = read_picture(self.folder / name)
         except BrokenImage as error:
+            self._note(name, stamped, "", str(error))
             return f"{printable(name)}: {error}"
+        digest = picture_digest(picture)
+        self._note(name, stamped, digest, "")
         pixels = to_pixels(picture, size=self.image_size, channels=self.channels) if self._is_small else None
-        return Example(name, picture_digest(picture), pixels)
+        return Example(name, digest, pixels)
+
+    def _note(self, name: str, stamped: tuple[int, int] | None, digest: str, reason: str) -> None:
+        if stamped is not None:
+            self._known[name] = (*stamped, digest, reason)
 
 
 class FileSplit(Split):
@@ -144,6 +162,9 @@ class FileSplit(Split):
         if self.labels is not None:
             rows["label"] = self.labels[positions]
         return decode_images(rows)
+
+    def name_of(self, position: int) -> str:
+        return printable(self.names[position])
 
     def _read(self, name: str) -> Tensor:
         try:
@@ -174,5 +195,9 @@ def enumerate_broken(lines: Sequence[str]) -> str:
 
 
 def printable(name: str) -> str:
-    """A file name that may hold bytes which are no UTF-8, in a form that can be printed and written as JSON."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """A file name in a form that can be printed and written as JSON, on one line.
+
+    It may hold bytes which are no UTF-8, and control characters, which could rewrite a terminal.
+    """
+    whole = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in whole)

@@ -52,6 +52,9 @@ class Mirrored(Split):
         is_mirrored = (positions >= len(self.split)).view(-1, 1, 1, 1).to(images.device)
         return {**rows, "image": torch.where(is_mirrored, images.flip(-1), images)}
 
+    def name_of(self, position: int) -> str:
+        return self.split.name_of(position % len(self.split))
+
     def content_hash(self) -> str:
         import hashlib
 

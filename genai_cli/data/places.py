@@ -13,8 +13,12 @@ def roots(root: str | None) -> list[Path]:
     """The folders to look in, in order; downloads go into the first of them."""
     if root is not None:
         return [Path(root).expanduser()]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "genai"
-    return [Path(os.environ[VARIABLE]).expanduser(), cache] if os.environ.get(VARIABLE) else [cache]
+    return [Path(os.environ[VARIABLE]).expanduser(), cache()] if os.environ.get(VARIABLE) else [cache()]
+
+
+def cache() -> Path:
+    """The user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "genai"
 
 
 def find(root: str | None, names: Iterable[str]) -> Path | None:

@@ -60,6 +60,7 @@ class Tokenizer(ABC):
     vocabulary_size: int
     start: int = 0  # the token before the first of a sequence that has no prompt
     end: int | None = None  # the token that closes a sequence, where sequences have an end
+    separator: int | None = None  # the token between a prompt and its response, where sequences are such pairs
 
     @abstractmethod
     def encode(self, text: str) -> Tensor:
@@ -154,6 +155,8 @@ def tokenizer_from_json(record: Mapping[str, Any]) -> Tokenizer:
             from genai_cli.data.byte_pairs import BytePairTokenizer
 
             return BytePairTokenizer(merges)
+        case {"name": "pairs", "inner": Mapping() as inner}:
+            return PairTokenizer(tokenizer_from_json(inner))
         case {"name": "numbers", "vocabulary_size": int(size)}:
             return Numbers(size)
         case {"name": "voices" | "events"}:
@@ -190,6 +193,43 @@ class Numbers(Tokenizer):
 
     def to_json(self) -> dict[str, Any]:
         return {"name": "numbers", "vocabulary_size": self.vocabulary_size}
+
+
+class PairTokenizer(Tokenizer):
+    """A prompt, the separator, its response, and the end, in the tokens of another tokenizer and two more."""
+
+    def __init__(self, inner: Tokenizer):
+        self.inner = inner
+        self.separator = inner.vocabulary_size
+        self.end = self.start = inner.vocabulary_size + 1  # a pair also begins with it
+        self.vocabulary_size = inner.vocabulary_size + 2
+
+    def encode(self, text: str) -> Tensor:
+        return self.inner.encode(text) if text else torch.zeros(0, dtype=torch.int64)
+
+    def decode(self, tokens: Tensor) -> str:
+        """Up to the first end after the beginning; a separator becomes a line break."""
+        self._check_range(tokens)
+        parts = [[]]
+        for place, token in enumerate(tokens.tolist()):
+            if token == self.end and place > 0:
+                break
+            if token == self.separator:
+                parts.append([])
+            elif token != self.end:
+                parts[-1].append(token)
+        return "\n".join(self.inner.decode(torch.tensor(part, dtype=torch.int64)) if part else "" for part in parts)
+
+    def prompt(self, text: str) -> Tensor:
+        """What a pair begins with: up to the separator."""
+        return torch.cat([torch.tensor([self.start]), self.encode(text), torch.tensor([self.separator])])
+
+    def response(self, text: str) -> Tensor:
+        """What a pair goes on with: up to its end."""
+        return torch.cat([self.encode(text), torch.tensor([self.end])])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": "pairs", "inner": self.inner.to_json()}
 
 
 def bytes_to_tokens(content: bytes) -> Tensor:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from genai_cli.data.base import Split
+from genai_cli.engine.readahead import ReadAhead
 from genai_cli.nn.random import mix, permuted
 
 _ORDER = 1  # tag of this use of the seed
@@ -57,6 +57,7 @@ class Batches:
     def __init__(
         self, split: Split, *, seed: int, batch_size: int, accumulate: int = 1, batches_per_step: int = 1,
         rank: int = 0, world_size: int = 1, workers: int = 0, device: torch.device | str = "cpu",
+        read_timeout: float | None = None,
     ):  # fmt: skip
         self.split = split
         self.order = Order(len(split), seed=seed)
@@ -64,12 +65,21 @@ class Batches:
         self.accumulate = accumulate
         self.batches_per_step = batches_per_step
         self.micro_size = batch_size // (world_size * accumulate)
-        self.first_row = rank * accumulate * self.micro_size
+        self.first_row = rank * (batch_size // world_size)
         self.workers = workers
+        self.read_timeout = read_timeout  # seconds that a worker may take for one example
         self.device = torch.device(device)
         self._kept: dict[tuple[int, int, int], dict[str, Tensor]] = {}  # rows of the current step, by place
-        self._stream: Iterator[dict[str, Tensor]] | None = None
+        self._stream: ReadAhead | None = None
         self._next_in_stream = (-1, -1, -1)
+
+    def divide(self, parts: int) -> None:
+        """Work in `parts` micro-batches from here on, or the next larger number that divides this rank's rows."""
+        rows = self.accumulate * self.micro_size
+        self.accumulate = next((number for number in range(parts, rows) if rows % number == 0), rows)
+        self.micro_size = rows // self.accumulate
+        self._kept.clear()
+        self.close()
 
     def start(self, micro: int) -> int:
         return self.first_row + micro * self.micro_size
@@ -85,12 +95,10 @@ class Batches:
         return self._kept[place]
 
     def close(self) -> None:
-        """End the workers. They ignore SIGTERM, so an interpreter that exits while they live would wait for ever."""
-        workers = getattr(self._stream, "_workers", [])
-        self._stream = None  # asks them to end, and gives them some seconds
-        for worker in workers:
-            worker.kill()
-            worker.join()
+        """End the workers, if there are any."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
     def _fetch_now(self, place: tuple[int, int, int]) -> dict[str, Tensor]:
         return self.split.fetch(self._positions(*place))
@@ -103,7 +111,7 @@ class Batches:
         """The same rows, read ahead by worker processes; a jump (a resume, a rollback) restarts them."""
         if place != self._next_in_stream or self._stream is None:
             self.close()
-            self._stream = iter(self._loader(place))
+            self._stream = self._read_ahead(place)
         rows = next(self._stream)
         self._next_in_stream = self._after(place)
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in rows.items()}
@@ -116,51 +124,11 @@ class Batches:
             return step, batch + 1, 0
         return step + 1, 0, 0
 
-    def _loader(self, place: tuple[int, int, int]) -> DataLoader:
-        return DataLoader(
-            _Reader(self.split),
-            batch_sampler=_Places(self, place),
-            num_workers=self.workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=_ignore_signals,
-            pin_memory=self.device.type == "cuda",
-        )
+    def _read_ahead(self, place: tuple[int, int, int]) -> ReadAhead:
+        return ReadAhead(self.split, self._places(place), workers=self.workers, patience=self.read_timeout)
 
-
-class _Places:
-    """The positions of every micro-batch from a place on, for a DataLoader's workers."""
-
-    def __init__(self, batches: Batches, place: tuple[int, int, int]):
-        self.batches = batches
-        self.place = place
-
-    def __iter__(self) -> Iterator[list[int]]:
-        place = self.place
+    def _places(self, place: tuple[int, int, int]) -> Iterator[list[int]]:
+        """The positions of every micro-batch from `place` on."""
         while True:
-            yield self.batches._positions(*place).tolist()
-            place = self.batches._after(place)
-
-
-class _Reader:
-    """A split in the form in which a DataLoader asks for it: a whole batch of positions at once."""
-
-    def __init__(self, split: Split):
-        self.split = split
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitems__(self, positions: list[int]) -> dict[str, Tensor]:
-        return self.split.fetch(torch.tensor(positions))
-
-
-def _as_it_is(rows: dict[str, Tensor]) -> dict[str, Tensor]:
-    return rows
-
-
-def _ignore_signals(worker: int) -> None:
-    """The parent decides when to stop: a worker that dies of the terminal's Ctrl-C would take the save with it."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            yield self._positions(*place).tolist()
+            place = self._after(place)

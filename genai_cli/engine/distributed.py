@@ -78,10 +78,16 @@ class World:
             yield
         except Exception as error:
             code, lines = explain(error)
-            if self.store is not None and code != ExitCode.RANK_LOST:
-                with suppress(RuntimeError):  # where the process that holds the store has gone, too
-                    self.store.set(_LAST_WORDS, f"{' '.join(lines) or repr(error)} (process {self.rank})")
+            if code != ExitCode.RANK_LOST:
+                self.leave_word(" ".join(lines) or repr(error))
             raise
+
+    def leave_word(self, words: str) -> None:
+        """Tell the others why this process ends."""
+        if self.store is not None:
+            with suppress(RuntimeError):  # where the process that holds the store has gone, too
+                self.store.set_timeout(timedelta(seconds=2))
+                self.store.set(_LAST_WORDS, f"{words} (process {self.rank})")
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -98,14 +104,19 @@ class World:
         return "it left no word, so it was probably killed. The same command goes on from the newest checkpoint"
 
 
-def join_world(device_type: str) -> World:
-    """Meet the other processes that torchrun started (gloo on CPU, NCCL on CUDA); alone, do nothing."""
+def join_world(device_type: str, *, timeout: float | None = None) -> World:
+    """Meet the other processes that torchrun started (gloo on CPU, NCCL on CUDA); alone, do nothing.
+
+    A message may take twice `timeout` seconds (None: a week), so that the watchdog speaks first.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
     store, rank, size = next(dist.rendezvous("env://"))
     backend = "nccl" if device_type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=dist.PrefixStore("collectives", store), rank=rank, world_size=size)
+    patience = timedelta(weeks=1) if timeout is None else timedelta(seconds=2 * timeout)
+    collectives = dist.PrefixStore("collectives", store)
+    dist.init_process_group(backend, store=collectives, rank=rank, world_size=size, timeout=patience)
     return World(rank, size, store)
 
 

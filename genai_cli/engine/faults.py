@@ -2,13 +2,14 @@
 
 `GENAI_FAULT="storage:kill:17"` kills the process after its 17th storage operation. The form is POINT:KIND:COUNT,
 several separated by commas. Points: `storage` (after each file operation of a save), `step` (before each optimizer
-step), `evaluate`, `sample`, `data`, and `loss.GROUP` and `gradient.GROUP` of each `minimize`, where the kinds nan and
-inf may strike too.
+step), `evaluate`, `sample`, `data`, `read` (of one example, by a loader process), and `loss.GROUP` and
+`gradient.GROUP` of each `minimize`, where the kinds nan and inf may strike too.
 """
 
 import errno
 import os
 import signal
+import time
 from collections import Counter
 
 import torch
@@ -59,6 +60,11 @@ def _strike(kind: str) -> None:
         raise OSError(code, os.strerror(code))
     elif kind == "oom":
         raise torch.OutOfMemoryError("out of memory (injected)")
+    elif kind == "exit":
+        os._exit(1)
+    elif kind == "hang":
+        while True:
+            time.sleep(1)
     elif kind == "error":
         raise RuntimeError("injected error")
     else:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genai_cli.data.base import Batch, Split
-from genai_cli.engine import faults
+from genai_cli.engine import faults, watchdog
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import SampleRandom, mix
 
@@ -50,6 +50,7 @@ def held_out_rows(
     columns: dict[str, list[Tensor]] = {}
     for batch in _in_order(split, seed=seed, batch_size=batch_size, device=device, limit=limit):
         faults.point("evaluate")
+        watchdog.beat()
         for key, values in model.evaluate(batch, **(options or {})).items():
             columns.setdefault(key, []).append(values.double().cpu())
         report(batch.random.index[-1] + 1)

@@ -108,9 +108,15 @@ class RunLog:
     def _tensorboard(self) -> bool:
         """Open the writer at its first use: its import would delay the first step."""
         if self._with_tensorboard and self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+            try:
+                from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.first_step + 1)
+                self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.first_step + 1)
+            except OSError:
+                raise
+            except Exception as error:  # whatever ails an installation of it
+                print(f"warning: TensorBoard cannot be used ({error}); metrics.jsonl has all numbers", file=sys.stderr)
+                self._with_tensorboard = False
         return self._with_tensorboard
 
     @_harmless
@@ -124,6 +130,12 @@ class RunLog:
             if line.endswith(b"\n") and _step_of(line) <= self.first_step:
                 end = position
         os.truncate(path, end)
+
+
+def has_hyperparameters(folder: Path) -> bool:
+    """Whether the HParams tab of a run has its entry: one that was killed after its last save has none yet."""
+    events = folder.glob("tensorboard/events.out.tfevents.*")
+    return any(b"_hparams_/session_end_info" in path.read_bytes() for path in events)
 
 
 def _step_of(line: bytes) -> float:

@@ -18,10 +18,11 @@ from torch.optim import Optimizer
 from genai_cli.config import OptimizerConfig, TrainConfig
 from genai_cli.data.base import Batch
 from genai_cli.doctor.nonfinite import first_cause
-from genai_cli.engine import faults
+from genai_cli.engine import faults, watchdog
 from genai_cli.engine.batches import Batches
 from genai_cli.engine.distributed import World
 from genai_cli.engine.optimizers import build_optimizer, learning_rate, settings_of_group
+from genai_cli.errors import OutOfMemory, is_out_of_memory
 from genai_cli.models.base import GenerativeModel, LossFunction
 from genai_cli.nn.random import BatchRandom, mix
 
@@ -123,8 +124,9 @@ class OptimizerStep:
         player = self.players[group]
         for parameter in player.parameters:
             parameter.grad = None
-        buffers = self._copy_of_buffers() if self.train.nonfinite == "skip" else None
-        value, metrics = self._backward(group, player, loss, batch)
+        is_undone = self.train.nonfinite == "skip" or self.train.accumulate == "auto"
+        buffers = self._copy_of_buffers() if is_undone else []
+        value, metrics = self._backward_within_memory(group, player, loss, batch, buffers)
         gradients = [parameter.grad for parameter in player.parameters if parameter.grad is not None]
         gradients[0] = faults.poison(f"gradient.{group}", gradients[0])
         self._average(gradients, value, metrics)
@@ -132,7 +134,7 @@ class OptimizerStep:
         try:
             norm = self._check_and_clip(group, value, gradients)
         except NonFinite as error:
-            if buffers is None or self._skip_too_often(player):
+            if self.train.nonfinite != "skip" or self._skip_too_often(player):
                 error.cause = self._first_cause(loss, batch)
                 raise
             self._restore(buffers)
@@ -179,16 +181,49 @@ class OptimizerStep:
             for parameter in player.parameters:
                 yield group, names[parameter], parameter, player
 
+    def _backward_within_memory(
+        self, group: str, player: Player, loss: LossFunction, batch: int, buffers: list[Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`_backward`; with train.accumulate=auto again, on every rank, in smaller parts where memory ran out on one.
+
+        The gradients are those of the whole batch all the same: a row's random numbers do not depend on its part.
+        """
+        while True:
+            done = self._try_backward(group, player, loss, batch)
+            if self.train.accumulate != "auto" or not self.world.any(done is None):
+                assert done is not None
+                return done
+            for parameter in player.parameters:
+                parameter.grad = None
+            self._restore(buffers)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if self.batches.micro_size == 1:
+                raise OutOfMemory("out of memory with one example at a time; try a smaller model or device.precision")
+            self.batches.divide(2 * self.batches.accumulate)
+
+    def _try_backward(
+        self, group: str, player: Player, loss: LossFunction, batch: int
+    ) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """`_backward`, or None where memory ran out and something can be done about it."""
+        try:
+            return self._backward(group, player, loss, batch)
+        except (RuntimeError, MemoryError) as error:
+            if self.train.accumulate != "auto" or not is_out_of_memory(error):
+                raise
+        return None  # here, where the exception no longer holds on to the tensors of the attempt
+
     def _backward(self, group: str, player: Player, loss: LossFunction, batch: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradients of the mean loss of this rank's rows, left in `.grad`; the loss and the metrics."""
         parts = []
-        for micro in range(self.train.accumulate):
+        for micro in range(self.batches.accumulate):
+            watchdog.beat()
             rows = self._batch(batch, micro)
             with self._autocast():
                 value, metrics = loss(rows)
             value = faults.poison(f"loss.{group}", value)
             # Only this group's gradients are computed: the generator's turn costs no weight gradient of its critic.
-            share = value if self.train.accumulate == 1 else value / self.train.accumulate
+            share = value if self.batches.accumulate == 1 else value / self.batches.accumulate
             share.backward(inputs=player.parameters)
             parts.append({"": value.detach(), **{name: metric.detach() for name, metric in metrics.items()}})
         if len(parts) == 1:
@@ -234,7 +269,7 @@ class OptimizerStep:
         """What was not finite first in the call that has just failed: it is made once more, and watched."""
         self._calls -= 1
         causes = []
-        for micro in range(self.train.accumulate):
+        for micro in range(self.batches.accumulate):
             rows = self._batch(batch, micro)
 
             def value(rows: Batch = rows) -> Tensor:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genai_cli.engine import faults
+from genai_cli.engine import faults, watchdog
 from genai_cli.errors import StorageError
 
 
@@ -22,6 +22,7 @@ def write_durably(path: Path, content: bytes, *, needed: int | None = None) -> s
 
     Raises StorageError, which says of a full disk how many bytes are `needed`; null: those of `content`.
     """
+    watchdog.beat()
     with reported(path, needed=needed or len(content)):
         with open(path, "wb") as file:
             faults.point("storage")

@@ -37,6 +37,7 @@ from genai_cli.metrics.quick import NAME as SCORE
 from genai_cli.metrics.quick import QuickScore, has_quick_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
+from genai_cli.rules import seconds_of
 
 _ENCODED = 256  # validation examples whose codes the doctor looks at
 _PICTURED = 32  # validation examples shown beside their reconstructions
@@ -72,9 +73,10 @@ class Trainer:
         self.device = device
         self.total_steps = total_steps(config, len(train), model.batches_per_step)
         self.batches = Batches(
-            train, seed=config.seed, batch_size=config.train.batch_size, accumulate=config.train.accumulate,
+            train, seed=config.seed, batch_size=config.train.batch_size,
+            accumulate=1 if config.train.accumulate == "auto" else config.train.accumulate,
             batches_per_step=model.batches_per_step, rank=world.rank, world_size=world.size,
-            workers=config.device.workers, device=device,
+            workers=config.device.workers, read_timeout=seconds_of(config.device.read_timeout), device=device,
         )  # fmt: skip
         self.step = OptimizerStep(
             model, self.batches, config.train, config.optimizer, seed=config.seed, total_steps=self.total_steps,
@@ -140,7 +142,11 @@ class Trainer:
                 self.step.stop_requested = self.world.any(self.step.stop_requested)
             else:
                 self.adaptation.train()
+                parts = self.batches.accumulate
                 self.step.run(self.done)
+                if self.batches.accumulate > parts:
+                    size, parts = self.batches.micro_size, self.batches.accumulate
+                    self.progress.say(f"step {self.done + 1}  out of memory: on with {parts} micro-batches of {size}")
             self.done += 1
             if self.ema is not None:
                 self.ema.update(self.done)
@@ -218,6 +224,8 @@ class Trainer:
             values[f"{group}/learning_rate"] = learning_rate(player.settings, self.done - 1, self.total_steps)
             if f"{group}/loss" in values:  # not where every step since the last line was passed over
                 values[f"{group}/weight_norm"] = player.weight_norm()
+        if self.config.train.accumulate == "auto":
+            values["accumulate"] = self.batches.accumulate
         if self.step.skipped:
             values["skipped_updates"] = self.step.skipped
         seconds = self._clock.seconds_per_step()
@@ -264,11 +272,8 @@ class Trainer:
             return {}
         if self.quick_score is None:
             self.quick_score = QuickScore(model.spec, self.validation, num_examples=wanted, device=self.device)
-        return self.quick_score.score(
-            lambda count: draw(
-                model, count, seed=mix(self.config.seed, _SCORED), batch_size=_SCORED_AT_ONCE, device=self.device
-            )
-        )
+        settings = {"seed": mix(self.config.seed, _SCORED), "batch_size": _SCORED_AT_ONCE, "sources": self.validation}
+        return self.quick_score.score(lambda count: draw(model, count, device=self.device, **settings))
 
     def _sample(self, signals: Signals) -> None:
         """The same seeds each time, so that a row of sheets shows one set of samples growing up."""
@@ -277,8 +282,9 @@ class Trainer:
         train = self.config.train
         with self._sampling_weights(), evaluation_mode(self.model), self._abandonable(signals):
             samples = draw(
-                self.model, train.num_samples, seed=self.config.seed, batch_size=train.num_samples, device=self.device
-            )
+                self.model, train.num_samples, seed=self.config.seed, batch_size=train.num_samples, device=self.device,
+                sources=self.validation,
+            )  # fmt: skip
             batch = first_batch(self.validation, _PICTURED, seed=self.config.seed, device=self.device)
             with torch.no_grad():
                 pictures = self.model.pictures(batch)
@@ -370,6 +376,7 @@ class Trainer:
                     "skipped": self.step.skipped,
                     "skipped_in_a_row": self.step.skipped_in_a_row(),
                     "work_pending": self._work_pending,
+                    "accumulate": self.batches.accumulate,
                     "doctor": self.watch.state(),
                 },
             )
@@ -406,6 +413,8 @@ class Trainer:
         self.avoided = saved.state["avoided"]
         self._work_pending = saved.state["work_pending"]
         self.watch.load_state(saved.state.get("doctor"))
+        if self.config.train.accumulate == "auto":  # the same sums in the same order
+            self.batches.divide(max(self.batches.accumulate, saved.state.get("accumulate", 1)))
         self.done = saved.step
 
     def _handle_non_finite(self, error: NonFinite) -> None:

@@ -16,12 +16,13 @@ from genai_cli.media.sounds import synthesise, wav_bytes
 MOST_SOUNDS = 16
 
 
-def write_samples(samples: Tensor, spec: Spec, folder: Path) -> Path:
+def write_samples(samples: Tensor, spec: Spec, folder: Path, *, shown: Tensor | None = None) -> Path:
     """Write `samples` (B, *spec.shape) into `folder` and return the path of the sheet, which is written last.
 
     Images: 00000.png, ... and sheet.png. Points: samples.csv and sheet.png. Text: 00000.txt, ..., samples.txt (all of
     them) and sheet.txt (the first). Music, rolls: 00000.mid, ..., the first 16 also as 00000.wav, ..., and sheet.png.
-    Molecules: samples.smi, a SMILES a line, and sheet.png, or sheet.txt without RDKit.
+    Molecules: samples.smi, a SMILES a line, and sheet.png, or sheet.txt without RDKit. The sheet is of `shown`, if that
+    is given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     match spec.modality:
@@ -44,7 +45,7 @@ def write_samples(samples: Tensor, spec: Spec, folder: Path) -> Path:
             write_file(folder / "samples.txt", join_texts(texts).encode())
         case _:
             raise ValueError(f"no file format for the modality {spec.modality!r}")
-    return write_sheet(sheet(samples, spec), folder / "sheet")
+    return write_sheet(sheet(samples if shown is None else shown, spec), folder / "sheet")
 
 
 def write_sheet(picture: Tensor | str, path: Path) -> Path:

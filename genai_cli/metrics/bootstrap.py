@@ -8,6 +8,7 @@ empty where all examples agree.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -38,6 +39,15 @@ def interval_around(value: float, replicates: Tensor) -> tuple[float, float]:
     low, high = torch.quantile(replicates.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     mean = replicates.double().mean().item()
     return value + (low - mean), value + (high - mean)
+
+
+def resampled_interval(
+    value: float, statistic: Callable[[Tensor], float], size: int, *, seed: int, num_replicates: int = REPLICATES
+) -> tuple[float, float]:
+    """95 % of `statistic(rows)`, which is `value` of all rows and is asked for rows (N,) drawn with replacement."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = (torch.randint(size, (size,), generator=generator) for _ in range(num_replicates))
+    return interval_around(value, torch.tensor([statistic(rows) for rows in draws]))
 
 
 def share_interval(values: Tensor) -> tuple[float, float]:

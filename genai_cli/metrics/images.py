@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genai_cli.metrics.bootstrap import OF_SHARES, REPLICATES, mean_interval, share_interval
+from genai_cli.metrics.bootstrap import OF_SHARES, REPLICATES, mean_interval, resampled_interval, share_interval
 from genai_cli.metrics.comparison import NUM_CELLS, Sets, distances, manifolds, uniform_like, without_modes
 from genai_cli.metrics.diversity import similarity_of_pairs
 from genai_cli.metrics.features import Extractor, train_classifier
@@ -188,9 +188,12 @@ def memorisation(images: Images, protocol: Mapping[str, Any], *, seed: int) -> I
         "lower", described, share,
     )  # fmt: skip
     ratios = {name: close.ratio for name, close in found.items()}
+    interval = resampled_interval(
+        ratios["fake"], lambda rows: found["fake"].of(rows).ratio, len(images.fake), seed=seed
+    )  # fmt: skip
     yield Metric(
-        "memorisation_ratio", ratios.pop("fake"), None, "distance to training over to held-out data", "none",
-        described | {"id": "memorisation_ratio/pixels", "bootstrap": "none"}, ratios,
+        "memorisation_ratio", ratios.pop("fake"), interval, "distance to training over to held-out data", "none",
+        described | {"id": "memorisation_ratio/pixels", "bootstrap": f"samples, {REPLICATES} times"}, ratios,
     )  # fmt: skip
 
 

@@ -20,6 +20,10 @@ class Closeness:
     to_train: Tensor
     to_held_out: Tensor
 
+    def of(self, rows: Tensor) -> "Closeness":
+        """That of some samples, `rows` (N,), which may repeat."""
+        return Closeness(self.to_train[rows], self.to_held_out[rows])
+
     @property
     def is_closer_to_train(self) -> Tensor:
         """(M,): 1, 0, or 1/2 at equal distance. The mean is 1/2 without memorisation, 1 for copies."""

@@ -122,6 +122,10 @@ class AutoEncoder(GenerativeModel):
             terms["smoothness"] = self.smoothness * jacobian_norm(output, latent, random.normal(output.shape[1])).mean()
         return terms
 
+    @property
+    def differentiates_twice(self) -> bool:
+        return self.contraction > 0 or self.smoothness > 0
+
     def reconstruct(self, code: Tensor) -> Tensor:
         """(B, latent_dim) to (B, D), in [0, 1] where the data have a range."""
         output = self.decoder(code).float()

@@ -47,6 +47,8 @@ class GenerativeModel(nn.Module, ABC):
     # What keys of `evaluate` mean, where metrics/likelihood.py does not know: {"nll": "nats, exact -log p(x)"}.
     figures: Mapping[str, str] = {}
     monitor: ClassVar[str | None] = None  # the key of `evaluate` whose lowest mean marks the best checkpoint
+    # A model that makes one thing from another: "pairs" if it learns from pairs, "domains" if two sets are enough.
+    translates: ClassVar[str | None] = None
     batches_per_step: int = 1  # how many batches one step draws
     num_codes: int = 0  # how many a quantiser has: what `codes_of` returns is below
     code_decoder: Decoder | None = None  # from samples to what is seen, where the data are codes of another run
@@ -76,6 +78,17 @@ class GenerativeModel(nn.Module, ABC):
 
         Row i depends on row i of `random` alone. Options are keyword-only arguments.
         """
+
+    def sides(self, **options: Any) -> tuple[str, str]:
+        """Of a model that translates: the batch keys of what `sample` is `given` with `options`, and of its samples."""
+        return "source", self.spec.key
+
+    def columns(self, given: Tensor, samples: Tensor, **options: Any) -> list[Tensor]:
+        """Of a model that translates: what a sheet shows beside each other, (B, ...) each.
+
+        `samples` (B, ...) were made with `options` of `given` (B, ...), row by row.
+        """
+        return [given, samples]
 
     def read_prompt(self, text: str) -> Tensor:
         """What `sample` takes as a prompt, from what the user types. Raises ValueError."""
@@ -107,9 +120,22 @@ class GenerativeModel(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no posterior")
 
+    def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Tokens (B, T) to a vector of each row, (B, D), of the places that `mask` (B, T) leaves in."""
+        raise NotImplementedError(f"{type(self).__name__} does not embed texts")
+
     def codes_of(self, x: Tensor) -> Tensor:
         """Examples (B, *spec.shape) as numbers of a quantiser's codes, (B, T) int64."""
         raise NotImplementedError(f"{type(self).__name__} has no quantiser")
+
+    @property
+    def differentiates_twice(self) -> bool:
+        """Whether a loss holds a derivative, which torch's compiler cannot differentiate: no `device.compile` then.
+
+        So it does if a module of it says so (nn/game.py does); a model with such a loss of its own overrides this.
+        """
+        own = (module for module in self.children() if not isinstance(module, GenerativeModel))  # no first stage
+        return any(getattr(module, "differentiates_twice", False) for module in own)
 
     def image_of(self, codes: Tensor) -> Tensor:
         """Codes (B, T), as `codes_of` returns them, to examples (B, *spec.shape)."""

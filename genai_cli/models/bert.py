@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from genai_cli.data.base import Batch, Spec
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
+from genai_cli.nn.next_token import masked_mean
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.transformer import CausalTransformer
 from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
@@ -105,6 +106,10 @@ class BERT(GenerativeModel):
             "accuracy": (is_right * counts).sum(1) / total,
             "weight": counts.sum(1),
         }
+
+    def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The mean of what the last block makes of each token, which has seen all others."""
+        return masked_mean(self.transformer(self.embedding(tokens)), mask)
 
     def read_prompt(self, text: str) -> Tensor:
         """A text in which [MASK] stands for a hidden token and [MASK:n] for n of them."""

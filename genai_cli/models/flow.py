@@ -25,11 +25,10 @@ from genai_cli.nn.flow import (
     first_half,
     point_network,
 )
+from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.spline import num_parameters
-from genai_cli.rules import NonNegativeFloat, PositiveFloat, PositiveInt
-
-UNITS = {"nll": "nats", "bits_per_dim": "bits per dimension"}  # of `evaluate`
+from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 class Flow(GenerativeModel):
@@ -37,7 +36,8 @@ class Flow(GenerativeModel):
 
     `mixing` is what changes the halves of a coupling: `alternating` swaps them (RealNVP: checkerboards, then channels,
     `depth` couplings of each at a scale), `linear` learns an invertible matrix over the channels (Glow). `coupling` is
-    affine or a rational-quadratic spline of `num_bins` bins (8) over [-bound, bound] (4).
+    affine or a rational-quadratic spline of `num_bins` bins (8) over [-bound, bound] (4). `conditional` learns
+    p(x | label): latents of each class are normal with a mean and variance of its own (Kingma & Dhariwal 2018, h(y)).
     """
 
     modalities = ("image", "points")
@@ -59,11 +59,16 @@ class Flow(GenerativeModel):
         levels: PositiveInt = 2,
         num_bins: PositiveInt | None = None,
         bound: PositiveFloat | None = None,
+        conditional: bool = False,
     ):
         super().__init__(spec)
-        if spec.value_range is not None:  # by dequantisation
-            self.figures = {key: f"{unit}, upper bound on -log p(x)" for key, unit in UNITS.items()}
+        if conditional and not spec.classes:
+            raise ValueError("model.conditional=true needs data with labels; take model.conditional=false")
         self.latent_dim = math.prod(spec.shape)
+        self.num_classes = len(spec.classes) if conditional else 0
+        if conditional:
+            self.mean = torch.nn.Parameter(torch.zeros(self.num_classes, self.latent_dim))  # (K, D)
+            self.log_std = torch.nn.Parameter(torch.zeros(self.num_classes, self.latent_dim))  # (K, D)
         if spec.value_range is not None:  # of levels; of points nll is exact
             self.figures = {
                 "nll": "nats, upper bound on -log p(x)",
@@ -122,16 +127,19 @@ class Flow(GenerativeModel):
 
     def nll(self, batch: Batch) -> Tensor:
         """-log p(x) in nats, (B,): a density of points; of images a bound for their levels, with one draw of noise."""
-        x = batch[self.spec.key]
+        x, label = batch[self.spec.key], batch["label"] if self.num_classes else None
         if self.spec.value_range is None:
-            return self.density_nll(x)
+            return self.density_nll(x, label)
         noise = batch.random.uniform(*self.spec.shape)
         y, log_det = logit(dequantise(x, noise, value_range=self.spec.value_range, levels=self.spec.levels))
-        return self.density_nll(y) - log_det + self.latent_dim * math.log(self.spec.levels)
+        return self.density_nll(y, label) - log_det + self.latent_dim * math.log(self.spec.levels)
 
-    def density_nll(self, y: Tensor) -> Tensor:
+    def density_nll(self, y: Tensor, label: Tensor | None = None) -> Tensor:
         """-log density in nats of unbounded data (B, *shape), by the change of variables."""
         latent, log_det = self.flow(y)
+        if label is not None:
+            log_std = self.log_std[label]  # (B, D)
+            latent, log_det = (latent - self.mean[label]) * (-log_std).exp(), log_det - log_std.sum(1)
         log_prior = -0.5 * (latent.square() + math.log(2 * math.pi)).sum(1)
         return -(log_prior + log_det)
 
@@ -141,12 +149,24 @@ class Flow(GenerativeModel):
             return {"nll": nll}
         return {"nll": nll, "bits_per_dim": nll / (self.latent_dim * math.log(2))}
 
-    def sample(self, random: RowRandom, *, temperature: NonNegativeFloat = 1.0) -> Tensor:
+    def sample(
+        self, random: RowRandom, *, temperature: NonNegativeFloat = 1.0, label: NonNegativeInt | None = None
+    ) -> Tensor:
         """`temperature` below 1 draws latents nearer to their mean: cleaner, less diverse (Glow, Section 6)."""
-        return self.decode(temperature * self.draw_latent(random))
+        if label is not None and not self.num_classes:
+            raise ValueError(f"label={label}: the model does not know classes; train it with model.conditional=true")
+        return self.decode(self._draw_latent(random, temperature, label))
 
     def draw_latent(self, random: RowRandom) -> Tensor:
-        return random.normal(self.latent_dim)
+        return self._draw_latent(random, 1.0, None)
+
+    def _draw_latent(self, random: RowRandom, temperature: float, label: int | None) -> Tensor:
+        """(B, latent_dim), of the class of each row where there are classes."""
+        latent = temperature * random.normal(self.latent_dim)
+        if not self.num_classes:
+            return latent
+        labels = sample_labels(random, self.num_classes, label)
+        return self.mean[labels] + self.log_std[labels].exp() * latent
 
     def decode(self, latent: Tensor) -> Tensor:
         y = self.flow.inverse(latent)

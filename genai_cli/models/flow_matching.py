@@ -22,7 +22,7 @@ from genai_cli.samplers.pairs import Pairs, straightness
 from genai_cli.samplers.schedules import flow_sigmas, karras_sigmas
 
 EVALUATED_TIMES = 4  # of each held-out example
-NUM_PAIRS = 20_000  # that a teacher makes
+NUM_PAIRS = 10_000  # that a teacher makes
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # where samplers start (t = 0.988, all but noise) and where `karras` ends
 
 
@@ -34,7 +34,7 @@ class FlowMatching(GenerativeModel):
     with its data so that the squares of their distances sum to the least (Tong et al. 2023, arXiv:2302.00482), which
     straightens the paths; it needs all rows of a batch, so it is for one process, and has no classes.
     `teacher`, the run of a trained flow, makes this its rectified flow (Liu et al. 2022, arXiv:2209.03003): it learns
-    from `pairs` (null: 20,000) of noise and what the teacher makes of it, beginning with the teacher's weights where
+    from `pairs` (null: 10,000) of noise and what the teacher makes of it, beginning with the teacher's weights where
     they fit. `condition=label` is as in `ddpm`.
     """
 

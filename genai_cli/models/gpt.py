@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from genai_cli.data.base import Batch, Spec
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
-from genai_cli.nn.next_token import next_token_figures, next_token_loss
+from genai_cli.nn.next_token import masked_mean, next_token_figures, next_token_loss
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.transformer import CausalTransformer
 from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
@@ -72,6 +72,10 @@ class GPT(GenerativeModel):
 
     def evaluate(self, batch: Batch) -> Metrics:
         return next_token_figures(self(batch["tokens"][:, :-1]), batch)
+
+    def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The mean of what the last block makes of each token, which has seen those before it."""
+        return masked_mean(self.transformer(self.embedding(tokens)), mask)
 
     @torch.inference_mode()
     def sample(

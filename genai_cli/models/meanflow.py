@@ -16,6 +16,8 @@ from genai_cli.nn.denoiser import Denoiser
 from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.random import RowRandom
 from genai_cli.rules import FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Probability
+from genai_cli.samplers.editing import check_editing
+from genai_cli.samplers.keep import given_rows, kept_pixels
 from genai_cli.samplers.likelihood import negative_log_likelihood
 
 EVALUATED_TIMES = 4  # of each held-out example
@@ -106,18 +108,37 @@ class MeanFlow(GenerativeModel):
 
     @torch.no_grad()
     def sample(
-        self, random: RowRandom, *, steps: PositiveInt | None = None, label: NonNegativeInt | None = None
+        self,
+        random: RowRandom,
+        *,
+        steps: PositiveInt | None = None,
+        label: NonNegativeInt | None = None,
+        given: Tensor | None = None,
+        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
+        strength: Probability | None = None,
     ) -> Tensor:
-        """`steps` jumps of equal time, one evaluation each; by default the model's own number (Algorithm 2)."""
+        """`steps` jumps of equal time, one evaluation each; by default the model's own number (Algorithm 2).
+
+        With `strength`, they lead from `given` images with so much noise, at the time t = strength; with `keep`, the
+        kept pixels of these are put back before each jump, under fresh noise of its time.
+        """
+        check_editing(given=given, keep=keep, strength=strength)
         if label is not None and not self.network.num_classes:
             raise ValueError(f"label={label} needs a model that was trained with model.condition=label")
         labels = sample_labels(random, self.network.num_classes, label) if self.network.num_classes else None
+        rows = None if given is None else given_rows(given, random)
+        known = None if keep is None else kept_pixels(keep, *self.spec.shape[-2:], device=rows.device)
+        start = 1.0 if strength is None else strength
         z = random.normal(*self.spec.shape)
+        z = z if strength is None else rows.lerp(z, start)
         steps = steps or self.sampling_steps
         for step in range(steps):
-            t = torch.full((len(z),), 1 - step / steps, device=z.device)
-            r = torch.full((len(z),), 1 - (step + 1) / steps, device=z.device)
-            z = z - self.mean_velocity(z, r, t, labels) / steps
+            now, then = start * (1 - step / steps), start * (1 - (step + 1) / steps)
+            if known is not None:
+                z = torch.where(known, rows.lerp(random.normal(*self.spec.shape), now), z)
+            t, r = (torch.full((len(z),), time, device=z.device) for time in (now, then))
+            z = z - (now - then) * self.mean_velocity(z, r, t, labels)
+        z = z if known is None else torch.where(known, rows, z)
         return z if self.spec.value_range is None else z.clamp(*self.spec.value_range)
 
     def mean_velocity(self, z: Tensor, r: Tensor, t: Tensor, label: Tensor | None) -> Tensor:

@@ -102,6 +102,10 @@ class StyleGAN2(GenerativeModel):
         is_second = is_mixed & (torch.arange(num_layers, device=w.device) >= crossover)  # (B, L)
         return torch.where(is_second[..., None], others[:, None], w[:, None])
 
+    @property
+    def differentiates_twice(self) -> bool:
+        return self.path_weight > 0 or self.game.differentiates_twice
+
     def path_penalty(self, fake: Tensor, styles: Tensor, random: RowRandom) -> tuple[Tensor, Tensor]:
         """E (||J_w^T y||_2 - a)^2 for images y of noise, and the mean length a (Eq. 4).
 

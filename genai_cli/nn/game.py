@@ -44,6 +44,7 @@ class Game(nn.Module):
         _check(spec, loss, regularizer, regularizer_weight, regularizer_every, augment)
         self.loss = LOSSES[loss]
         self.regularizer = regularizer
+        self.differentiates_twice = regularizer in SECOND_DERIVATIVE
         self.weight = WEIGHTS.get(regularizer, 0.0) if regularizer_weight is None else regularizer_weight
         self.every = regularizer_every
         self.critic_steps = critic_steps

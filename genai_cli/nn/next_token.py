@@ -23,3 +23,9 @@ def next_token_figures(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
     nll = F.cross_entropy(logits.float().transpose(1, 2), masked_targets(batch), reduction="none")  # (B, T)
     weight = batch["mask"].sum(1)
     return {"nll": nll.sum(1) / weight.clamp(min=1), "weight": weight.to(nll.dtype)}
+
+
+def masked_mean(features: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, C) over the places that `mask` (B, T) leaves in, (B, C)."""
+    weight = mask.to(features.dtype)[..., None]
+    return (features * weight).sum(1) / weight.sum(1).clamp(min=1)

@@ -42,10 +42,14 @@ def _visible(character: str) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> Markup:
-    """A table that scrolls sideways where it is wider than the page."""
+    """A table that scrolls sideways where it is wider than the page; with a header, a list of cards on a phone."""
     head = element("tr", *(element("th", cell) for cell in header)) if header else Markup("")
-    body = (element("tr", *(element("td", cell) for cell in row)) for row in rows)
-    return element("div", element("table", head, *body), class_="wide")
+    labels = header or [None] * max(map(len, rows), default=0)
+    body = (
+        element("tr", *(element("td", cell, data_label=label) for cell, label in zip(row, labels, strict=False)))
+        for row in rows
+    )
+    return element("div", element("table", head, *body, class_="cards" if header else None), class_="wide")
 
 
 def details(summary: str, *children: str) -> Markup:

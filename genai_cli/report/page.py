@@ -34,6 +34,14 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px so
 td { min-width: 4rem }
 td:first-child { white-space: nowrap }
 td:last-child { overflow-wrap: anywhere }
+td:last-child:not(:first-child) { min-width: 9rem }
+@media (max-width: 40rem) {
+  .cards tr { display: block; padding: .5rem 0; border-bottom: 1px solid #ddd }
+  .cards tr:has(th), .cards td:empty { display: none }
+  .cards td { display: flex; gap: .8rem; padding: .1rem 0; border: 0; white-space: normal }
+  .cards td:first-child { font-weight: bold }
+  .cards td:not(:first-child)::before { content: attr(data-label); flex: 0 0 7rem; color: #555 }
+}
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem }
 pre { background: #f6f6f7; padding: .6rem; margin: 0 0 .5rem }
 """

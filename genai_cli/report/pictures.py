@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from genai_cli.media.sheets import MOST_IMAGES, PADDING, images_to_uint8, sheet,
 from genai_cli.media.sounds import wav_bytes
 from genai_cli.report.html import Markup, element, join
 
+RULER = re.compile(r"^──── \d+ ─+$\n?", re.MULTILINE)  # between the texts of a sheet
 LARGEST_SIDE = 4096  # pixels of a sheet that is read back
 
 
@@ -75,7 +77,7 @@ def film(folder: Path, spec: Spec, num_samples: int, *, frames: int = 9) -> list
 def _frame(path: Path, spec: Spec, num_samples: int) -> Markup | None:
     if path.suffix == ".txt":
         with path.open(encoding="utf-8", errors="replace") as file:
-            return element("pre", file.read(500))
+            return element("pre", RULER.sub("", file.read(700)).strip())
     pixels = read_png(path)
     if pixels is None:
         return None

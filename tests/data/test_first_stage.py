@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from genai_cli import runs, schema
-from genai_cli.commands import evaluate, report, sample, train
+from genai_cli.commands import evaluate, measure_samples, report, sample, train
 from genai_cli.config import EvaluateConfig, ReportConfig, SampleConfig
 from genai_cli.configure import configure
 from genai_cli.data.base import DataError
@@ -114,7 +114,7 @@ def test_samples_of_a_model_of_codes_are_images(first, tmp_path):
 
 
 def test_samples_of_a_model_of_codes_are_judged_as_images(first, monkeypatch):
-    monkeypatch.setattr(evaluate, "_classifier", lambda *_: None)  # which would be trained for these data
+    monkeypatch.setattr(measure_samples, "_classifier", lambda *_: None)  # which would be trained for these data
     config = EvaluateConfig(run=str(first["gpt"]), num_samples=12, metrics=("figures", "kid"), extractor="random")
     assert evaluate.run(config, folder=first["gpt"]) == ExitCode.DONE
     (record,) = (json.loads(path.read_text()) for path in (first["gpt"] / "evaluation").glob("*.json"))

@@ -109,6 +109,37 @@ def test_large_folder_streams_the_same_images(pets, monkeypatch):
         train.fetch(torch.tensor([0]))
 
 
+def scanned_slowly(folder, monkeypatch, cache):
+    """A large folder, whose scan is worth remembering, and the names of the files that are read."""
+    read = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr("genai_cli.data.folder.WORTH_REMEMBERING", -1.0)
+    monkeypatch.setattr("genai_cli.data.folder.read_picture", lambda path: read.append(path.name) or read_picture(path))
+    dataset = Folder(path=str(folder), **OPTIONS, max_broken=0.2)
+    monkeypatch.setattr(dataset, "memory_limit", 0)
+    return dataset.load("train").content_hash(), dataset.notes, read
+
+
+def test_a_file_is_scanned_once_and_again_when_it_changes(pets, monkeypatch, tmp_path):
+    add_broken_files(pets / "cat")
+    first, notes, read = scanned_slowly(pets, monkeypatch, tmp_path / "cache")
+    assert len(read) == 68 and "9 of 69" in notes[0]
+    again, same, read = scanned_slowly(pets, monkeypatch, tmp_path / "cache")
+    assert (again, same) == (first, notes)
+    assert sorted(read) == ["dangling.png", "self.png"]  # which have no size to know them by
+    picture(700).save(pets / "dog" / "new.png")
+    picture(701).save(pets / "cat" / "empty.png")
+    os.utime(pets / "dog" / "030.png", ns=(0, 0))
+    other, notes, read = scanned_slowly(pets, monkeypatch, tmp_path / "cache")
+    assert sorted(read) == ["030.png", "dangling.png", "empty.png", "new.png", "self.png"]
+    assert "8 of 70" in notes[0] and "empty.png" not in notes[0]
+    (note,) = (tmp_path / "cache").rglob("*.json")
+    for spoilt in ("{", "[]", '{"format": 1}', note.read_text().replace('"format": 1', '"format": 2'), '{"files": 3}'):
+        note.write_text(spoilt)
+        fresh, same, read = scanned_slowly(pets, monkeypatch, tmp_path / "cache")
+        assert (fresh, same, len(read)) == (other, notes, 69)
+
+
 def png_of(width: int, height: int) -> bytes:
     """A small valid PNG file that claims a huge size."""
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from genai_cli.data.base import TensorSplit
+from genai_cli.doctor.symptoms import TESTS
 from genai_cli.engine.checkpoint import load_newest
 from genai_cli.engine.signals import Signals
 from genai_cli.engine.trainer import Trainer
@@ -28,6 +29,7 @@ from tests.doctor.patients import (
 )
 
 CONSTANT = torch.zeros(1, *SPEC.shape)
+RARELY = {"sample_every": None, "evaluate_every": None, "save_every": None}
 
 
 def make_constant(model: GenerativeModel) -> None:
@@ -78,6 +80,43 @@ def test_a_frozen_player_is_named(tmp_path: Path, player: str) -> None:
     found = findings(tmp_path)["frozen_player"]
     assert f"the weights of {player} are what they were" in found["evidence"]
     assert found["step"] <= 16
+
+
+def test_a_discriminator_whose_generator_stands_still_wins(tmp_path: Path) -> None:
+    still = {"lr": 2e-3, "overrides": {"generator": {"lr": 0.0}}}
+    treat(config_of("gan", {"width": 64}, optimizer=still, steps=80, **RARELY), tmp_path)
+    assert "gives data a probability of" in findings(tmp_path)["discriminator_wins"]["evidence"]
+
+
+def test_a_generator_whose_discriminator_stands_still_wins(tmp_path: Path) -> None:
+    still = {"lr": 2e-3, "overrides": {"discriminator": {"lr": 0.0}}}
+    treat(config_of("gan", {"width": 64}, optimizer=still, steps=80, **RARELY), tmp_path)
+    assert "gives fakes a probability" in findings(tmp_path)["generator_wins"]["evidence"]
+
+
+def test_an_encoder_that_says_one_thing_leaves_the_codebook_dead(tmp_path: Path) -> None:
+    def silence(model: GenerativeModel) -> None:
+        model.encoder.register_forward_hook(lambda module, inputs, output: 0 * output)
+
+    treat(config_of("vqvae", {"num_codes": 64}, steps=20, **RARELY), tmp_path, defect=silence)
+    found = findings(tmp_path)["dead_codebook"]
+    assert "1.0 of 64 entries" in found["evidence"] and found["step"] <= 16
+
+
+def test_a_loss_that_reaches_no_weight_any_more_is_a_vanishing_gradient(tmp_path: Path) -> None:
+    def fade(model: GenerativeModel) -> None:
+        whole, calls = model.loss, []
+
+        def loss(batch, **options):
+            calls.append(None)
+            value, metrics = whole(batch, **options)
+            return (value if len(calls) < 8 else 0 * value), metrics
+
+        model.loss = loss
+
+    treat(config_of("vae", steps=28, **RARELY), tmp_path, defect=fade)
+    found = findings(tmp_path)["vanishing_gradients"]
+    assert "gradient norm of model is 0" in found["evidence"] and found["step"] <= 20
 
 
 def test_a_learning_rate_that_is_too_high_is_found_at_once(tmp_path: Path) -> None:
@@ -211,3 +250,9 @@ def terminate_in(trainer: Trainer, signals: Signals, step: int | None) -> None:
             signals.received = 15
 
     trainer.step.run = run_and_signal
+
+
+def test_every_finding_is_proved_by_a_fault() -> None:
+    """Each name of the doctor's is asserted in this file, from a run with that defect."""
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in TESTS if f'"{name}"' not in source] == []

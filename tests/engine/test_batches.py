@@ -88,8 +88,8 @@ def test_a_loader_reads_what_is_fetched_directly(workers: int) -> None:
 def test_players_share_the_rows_of_a_step_and_the_stream_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two players ask for the same batch: it is read once, and no player's turn starts the workers again."""
     batches = Batches(Counted(streams=True), seed=5, batch_size=4, accumulate=2)
-    make, started = batches._loader, []
-    monkeypatch.setattr(batches, "_loader", lambda place: started.append(place) or make(place))
+    make, started = batches._read_ahead, []
+    monkeypatch.setattr(batches, "_read_ahead", lambda place: started.append(place) or make(place))
     for step in range(5):
         first, second = ([batches.fetch(step, 0, micro) for micro in range(2)] for _ in range(2))
         assert all(mine is yours for mine, yours in zip(first, second, strict=True))

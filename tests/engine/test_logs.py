@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from genai_cli.engine.logs import RunLog
+from genai_cli.engine.logs import RunLog, has_hyperparameters
 from genai_cli.locate import last_metrics
 
 
@@ -89,3 +89,22 @@ def test_an_unwritable_log_warns_once_and_raises_nothing(tmp_path: Path, capsys:
     (tmp_path / "metrics.jsonl").mkdir()
     write(tmp_path, range(1, 5), first=0)
     assert capsys.readouterr().err.count("warning") == 1
+
+
+def test_the_table_of_hyperparameters_is_made_up_for_after_a_kill(tmp_path: Path) -> None:
+    """A kill between the last save and the last entry: the same command has nothing to train, and writes the entry."""
+    from genai_cli import cli
+    from tests.reliability.harness import VAE
+
+    words = ["train", *VAE, "train.steps=4", "logger.tensorboard=true", f"run.dir={tmp_path}/run"]
+    assert cli.run(words) == 0
+    assert has_hyperparameters(tmp_path / "run")
+    for path in (tmp_path / "run" / "tensorboard").iterdir():
+        path.unlink()
+    assert not has_hyperparameters(tmp_path / "run")
+    for _ in range(2):
+        assert cli.run(words) == 0
+        files = {path: path.stat().st_size for path in (tmp_path / "run" / "tensorboard").iterdir()}
+        assert has_hyperparameters(tmp_path / "run")
+    assert cli.run(words) == 0
+    assert files == {path: path.stat().st_size for path in (tmp_path / "run" / "tensorboard").iterdir()}

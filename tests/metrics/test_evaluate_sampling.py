@@ -48,7 +48,7 @@ def test_options_of_sample_change_the_samples_and_stand_in_the_protocol(runs: Pa
         (["run={runs}/ddpm", "solver=eular"], "euler"),
         (["run={runs}/ddpm", "steps=900000", "metrics=[frechet]"], "model=ddpm cannot sample so"),
         (["run={runs}/ddpm", "steps=3", "metrics=[figures]"], "steps=3: options of samples, and the metrics figures"),
-        (["run={runs}/gpt", "temperature=0.9"], "draw none; leave them out"),
+        (["run={runs}/gpt", "temperature=0.9", "metrics=[figures,text]"], "draw none; leave them out"),
         (["run={runs}/gpt", "sampling=3"], "sampling is no key of genai evaluate"),
         (["real={runs}", "fake={runs}", "steps=3"], "steps is no key of genai evaluate"),
         (["run={runs}/ddpm", "inception=a.pth", "extractor=random"], "give one of the two"),

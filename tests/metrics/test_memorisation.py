@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from genai_cli.metrics.memorisation import closeness, nearest_distance
+from genai_cli.metrics.bootstrap import resampled_interval
+from genai_cli.metrics.memorisation import Closeness, closeness, nearest_distance
 
 
 def draws(count: int, *, seed: int) -> torch.Tensor:
@@ -37,3 +38,15 @@ def test_nearest_distance_is_the_least_of_all():
     x, reference = draws(700, seed=0), draws(30, seed=1)
     expected = (x.flatten(1)[:, None] - reference.flatten(1)).norm(dim=2).min(1).values
     torch.testing.assert_close(nearest_distance(x, reference), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_ratio_has_the_interval_of_repeated_draws():
+    def measured(seed: int) -> Closeness:
+        generator = torch.Generator().manual_seed(seed)
+        return Closeness(*(1 + torch.rand(2, 300, generator=generator)))
+
+    values = torch.tensor([measured(seed).ratio for seed in range(300)])
+    close = measured(0)
+    low, high = resampled_interval(close.ratio, lambda rows: close.of(rows).ratio, 300, seed=0)
+    assert low < close.ratio < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std().item(), rel=0.35)

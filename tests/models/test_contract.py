@@ -42,6 +42,10 @@ MUSIC = VoiceTokenizer([[60, 63], [50, 52]], steps_per_quarter=2)
 SPECS = {
     "grey 28": Spec("image", (1, 28, 28), (-1.0, 1.0), classes=("even", "odd")),
     "colour 32": Spec("image", (3, 32, 32), (-1.0, 1.0), classes=("even", "odd")),
+    "pairs": Spec(
+        "image", (3, 16, 16), (-1.0, 1.0), source=Spec("image", (1, 16, 16), (-1.0, 1.0)), is_paired=True
+    ),
+    "domains": Spec("image", (1, 16, 16), (-1.0, 1.0), source=Spec("image", (3, 16, 16), (-1.0, 1.0))),
     "points": Spec("points", (2,)),
     "text": Spec(
         "text", (12,),
@@ -64,9 +68,11 @@ DATASETS = {  # a preset of each modality, to compose with
 def pairs() -> Iterator[tuple[str, str]]:
     """Every model preset with every kind of data that it accepts."""
     for preset in registry.presets("model"):
-        modalities = registry.define(MODEL, model_name(preset)).modalities
+        definition = registry.define(MODEL, model_name(preset))
         for kind, spec in SPECS.items():
-            if spec.modality in modalities:
+            is_for_translators = (spec.source is not None) == (definition.translates is not None)
+            has_pairs = spec.is_paired or definition.translates != "pairs"
+            if spec.modality in definition.modalities and is_for_translators and has_pairs:
                 yield preset, kind
 
 
@@ -80,7 +86,8 @@ def model_name(preset: str) -> str:
 
 def tiny_config(preset: str, kind: str, **train: object) -> Config:
     """The preset as a user composes it, at its smallest, for a few steps."""
-    words = f"model={preset} dataset={DATASETS[SPECS[kind].modality]}".split()
+    data = "edges" if SPECS[kind].source is not None else DATASETS[SPECS[kind].modality]
+    words = f"model={preset} dataset={data}".split()
     overrides = Overrides(words, is_sweep=False, config_dir=None)
     config = configure("train", next(overrides.jobs()), overrides).config
     small = {
@@ -117,8 +124,10 @@ def tiny_split(spec: Spec, count: int = NUM_EXAMPLES) -> TensorSplit:
         return TensorSplit(rows, lambda rows: rows)
     if spec.value_range is not None:
         data = data.mul(2).tanh()
-    labels = torch.arange(count) % 2
-    return TensorSplit({spec.key: data, "label": labels}, lambda rows: rows)
+    rows = {spec.key: data, "label": torch.arange(count) % 2}
+    if spec.source is not None:
+        rows["source"] = torch.randn(count, *spec.source.shape, generator=random).mul(2).tanh()
+    return TensorSplit(rows, lambda rows: rows)
 
 
 def build(config: Config, spec: Spec) -> GenerativeModel:
@@ -288,7 +297,8 @@ def test_a_checkpoint_holds_all_that_training_changed(preset: str, kind: str, tm
 def test_samples_obey_the_spec_and_depend_on_their_own_seed_alone(preset: str, kind: str) -> None:
     spec = SPECS[kind]
     model = build(tiny_config(preset, kind), spec).eval()
-    samples = draw(model, 5, seed=3, batch_size=5, device=CPU)
+    sources = tiny_split(spec)
+    samples = draw(model, 5, seed=3, batch_size=5, device=CPU, sources=sources)
     assert samples.shape == (5, *spec.shape)
     if spec.is_tokens:
         assert samples.dtype == torch.int64 and samples.min() >= 0 and samples.max() < spec.vocabulary_size
@@ -296,10 +306,12 @@ def test_samples_obey_the_spec_and_depend_on_their_own_seed_alone(preset: str, k
         assert samples.isfinite().all()
         if spec.value_range is not None:
             assert samples.min() >= spec.value_range[0] and samples.max() <= spec.value_range[1]
-    torch.testing.assert_close(draw(model, 5, seed=3, batch_size=2, device=CPU), samples, atol=1e-5, rtol=1e-4)
+    in_parts = draw(model, 5, seed=3, batch_size=2, device=CPU, sources=sources)
+    torch.testing.assert_close(in_parts, samples, atol=1e-5, rtol=1e-4)
     torch.manual_seed(99)  # the global generator plays no part
-    torch.testing.assert_close(draw(model, 3, seed=3, batch_size=3, device=CPU), samples[:3], atol=1e-5, rtol=1e-4)
-    assert not torch.equal(draw(model, 5, seed=4, batch_size=5, device=CPU), samples)
+    first = draw(model, 3, seed=3, batch_size=3, device=CPU, sources=sources)
+    torch.testing.assert_close(first, samples[:3], atol=1e-5, rtol=1e-4)
+    assert not torch.equal(draw(model, 5, seed=4, batch_size=5, device=CPU, sources=sources), samples)
 
 
 @every_pair

@@ -154,3 +154,44 @@ def test_what_does_not_fit_is_refused():
     values = {"dataset": {"name": "toy2d"}, "train": {"steps": 5}}
     with pytest.raises(ConfigError, match="num_bins belongs to coupling=spline"):
         check_train({**values, "model": {"name": "flow", "num_bins": 8}})
+
+
+@each_preset
+def test_every_class_has_latents_of_its_own(preset):
+    model = flow(preset, Spec("points", (3,), classes=("a", "b")), conditional=True)
+    for parameter in (model.mean, model.log_std):
+        torch.nn.init.normal_(parameter)
+    label = torch.tensor([0, 1, 0, 1])
+    samples, noise = (draw(SampleRandom(5, range(4))) for draw in (model.sample, lambda random: random.normal(3)))
+    latent, log_det = model.flow(samples)
+    torch.testing.assert_close(latent, model.mean[label] + model.log_std[label].exp() * noise, atol=1e-3, rtol=1e-3)
+    prior = torch.distributions.Normal(model.mean[label], model.log_std[label].exp())
+    expected = -prior.log_prob(latent).sum(1) - log_det
+    found = model.nll(Batch({"points": samples, "label": label}, BatchRandom(0, stop=4)))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    assert torch.equal(model.sample(SampleRandom(5, range(4)), label=1)[1], samples[1])
+
+
+def test_classes_are_learned():
+    """Two classes on either side: told which, 1 bit is saved, and samples are of the side asked for."""
+    torch.manual_seed(0)
+    model = Flow(Spec("points", (2,), classes=("left", "right")), depth=2, width=8, conditional=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
+    for step in range(150):
+        random = BatchRandom(step, stop=128)
+        label = random.integers(2)
+        x = 0.2 * random.normal(2) + torch.stack([4.0 * label - 2, 0 * label], 1)
+        optimizer.zero_grad()
+        loss = model.nll(Batch({"points": x, "label": label}, random)).mean()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() == pytest.approx(1 + math.log(2 * math.pi * 0.04), abs=0.15)  # the entropy of one class
+    for label in (0, 1):
+        assert ((model.sample(SampleRandom(0, range(100)), label=label)[:, 0] > 0) == bool(label)).float().mean() > 0.98
+
+
+def test_labels_need_classes():
+    with pytest.raises(ValueError, match=r"model\.conditional=true needs data with labels"):
+        Flow(POINTS, conditional=True)
+    with pytest.raises(ValueError, match=r"label=1: .* train it with model\.conditional=true"):
+        Flow(POINTS, **Flow.tiny).sample(SampleRandom(0, range(2)), label=1)

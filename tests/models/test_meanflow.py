@@ -118,3 +118,24 @@ def test_without_stretches_it_is_flow_matching():
 def test_a_label_without_classes_is_refused():
     with pytest.raises(ValueError, match=r"label=1 needs a model that was trained with model\.condition=label"):
         MeanFlow(IMAGE, **MeanFlow.tiny).sample(BatchRandom(0, stop=2), label=1)
+
+
+def test_given_points_are_changed_by_strength():
+    """The flow keeps quantiles: from x_0 with noise of time t it leads to data that forget x_0 as t rises."""
+    given = torch.tensor([[1.2]])
+    near, half, far = (
+        oracle_model().sample(BatchRandom(0, stop=4000), steps=2, given=given, strength=strength)
+        for strength in (0.05, 0.5, 1.0)
+    )
+    assert (near - given).abs().mean() < 0.06
+    assert near.std() < half.std() < far.std()
+    assert far.mean().item() == pytest.approx(MEAN, abs=0.03) and far.std().item() == pytest.approx(STD, rel=0.03)
+
+
+def test_kept_pixels_stay():
+    model = MeanFlow(IMAGE, **MeanFlow.tiny)
+    given = torch.rand(2, 1, 8, 8)
+    completed = model.sample(BatchRandom(0, stop=2), steps=2, given=given, keep="left_half")
+    assert torch.equal(completed[..., :4], given[..., :4]) and not torch.equal(completed[..., 4:], given[..., 4:])
+    with pytest.raises(ValueError, match="ask for one of these"):
+        model.sample(BatchRandom(0, stop=2), given=given)

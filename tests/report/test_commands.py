@@ -1,11 +1,14 @@
 """`genai doctor`, `genai report` and `genai compare` on small real runs of every modality, and what they refuse."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from genai_cli import cli
+from genai_cli.commands import compare
+from genai_cli.commands.sweep import Stop
 from genai_cli.errors import ExitCode
 from tests.report.test_html import Tree
 
@@ -180,3 +183,11 @@ def test_a_run_is_required(command: str, capsys):
     assert "run is required" in capsys.readouterr().err
     assert cli.run([command, "run=nowhere", "exmaples=3"]) == ExitCode.CONFIGURATION
     assert "did you mean examples?" in capsys.readouterr().err
+
+
+def test_a_child_that_was_leaving_when_asked_to_end_did_end(tmp_path: Path, monkeypatch):
+    """A run that fills its budget to the last second dies of the request, having saved all."""
+    monkeypatch.setattr(compare, "CHILD", [sys.executable, "-c", "import time; time.sleep(60)"])
+    assert compare._run_child([], tmp_path / "log", Stop(), limit=0.1) == ExitCode.TERMINATED
+    monkeypatch.setattr(compare, "CHILD", [sys.executable, "-c", "import os; os.kill(os.getpid(), 15)"])
+    assert compare._run_child([], tmp_path / "log", Stop()) == -15, "nobody asked it"

@@ -27,7 +27,8 @@ def test_it_is_watched_examined_and_reported(preset: str, tmp_path: Path) -> Non
     definition = registry.define(MODEL, registry.named_by(registry.presets("model")[preset], MODEL))
     modality = next(modality for modality in definition.modalities if modality in DATA)
     options = [f"model.{key}={str(value).replace(' ', '')}" for key, value in definition.tiny.items()]
-    words = [f"model={preset}", *DATA[modality], *options, *TINY, f"run.dir={tmp_path}"]
+    data = DATA[modality] if definition.translates is None else ("dataset=edges",)
+    words = [f"model={preset}", *data, *options, *TINY, f"run.dir={tmp_path}"]
     assert cli.run(["train", *words]) == ExitCode.DONE
     assert cli.run(["doctor", f"run={tmp_path}", "device=cpu", "num_samples=16", "examples=64"]) == ExitCode.DONE
     assert cli.run(["report", f"run={tmp_path}", "device=cpu", "examples=64"]) == ExitCode.DONE

@@ -1,0 +1,94 @@
+"""What is special to T5: the encoder sees both ways, the decoder only back, and answers are right word for word."""
+
+import pytest
+import torch
+
+from genai_cli.data.base import Batch, Spec
+from genai_cli.data.pairs import Pairs
+from genai_cli.models.t5 import T5, ResponsePredictor
+from genai_cli.nn.encoder_decoder import RelativeBias
+from genai_cli.nn.random import BatchRandom, SampleRandom
+
+PAIRS = Pairs(size=200, longest=4)
+POSITIONS = ("relative", "rotary")
+
+
+def tiny_t5(positions: str = "relative", spec: Spec | None = None) -> T5:
+    torch.manual_seed(0)
+    model = T5(spec or PAIRS.spec, **{**T5.tiny, "positions": positions}).eval()
+    with torch.no_grad():
+        model.embedding.weight.mul_(50)  # an untrained model that has preferences
+    return model
+
+
+def rows(count: int = 6) -> torch.Tensor:
+    return PAIRS.load("train").fetch(torch.arange(count))["tokens"]
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_the_prompt_is_seen_both_ways_and_the_response_backwards(positions):
+    """By gradient: the logit after token t of a response depends on every token of the prompt and on those up to t."""
+    model, tokens, cut = tiny_t5(positions), rows(1), torch.tensor([4])
+    embedded = model.embedding(tokens).detach().requires_grad_()
+    memory = model.transformer.encode(embedded, cut)
+    (seen,) = torch.autograd.grad(memory[0, 0].square().sum(), embedded, retain_graph=True)
+    assert (seen[0].abs().sum(1) > 0).tolist() == [place < 4 for place in range(tokens.shape[1])]
+    features = model.transformer.decode(embedded[:, :-1], memory, cut)
+    for place in range(3, tokens.shape[1] - 1):
+        (seen,) = torch.autograd.grad(features[0, place].square().sum(), embedded, retain_graph=True)
+        assert (seen[0].abs().sum(1) > 0).tolist() == [k <= place for k in range(tokens.shape[1])]
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_cached_decoding_equals_the_full_forward(positions):
+    """Prompts of different lengths in one batch, and rows chosen anew on the way, as a beam does."""
+    model, tokens, cut = tiny_t5(positions), rows(3), torch.tensor([2, 4, 5])
+    logits = model(tokens, cut)
+    prompts = tokens[:, :5]
+    predict = ResponsePredictor(model, prompts, cut)
+    for now in range(2, 7):
+        found = predict(tokens[:, :now])
+        for row in range(3):
+            if now >= cut[row]:
+                torch.testing.assert_close(found[row], logits[row, now - 1], atol=1e-5, rtol=1e-4)
+    predict.select(torch.tensor([2, 0]))
+    torch.testing.assert_close(predict(tokens[[2, 0], :7]), logits[[2, 0], 6], atol=1e-5, rtol=1e-4)
+
+
+def test_a_response_depends_on_its_own_prompt_alone():
+    model, tokens = tiny_t5(), rows(3)
+    prompts = [tokens[0, :4], tokens[1, :6], tokens[2, :5]]
+    together = model.sample(SampleRandom(3, range(3)), prompts=prompts, length=4)
+    for row, prompt in enumerate(prompts):
+        alone = model.sample(SampleRandom(3, [row]), prompts=[prompt], length=4)[0]
+        shared = min(together.shape[1], len(alone))
+        assert torch.equal(together[row, :shared], alone[:shared])
+    with pytest.raises(ValueError, match="more than the"):
+        model.sample(SampleRandom(3, range(1)), prompt=prompts[0], length=99)
+
+
+def test_what_is_exact_by_teacher_forcing_is_what_greedy_decoding_gives():
+    """Trained a little: some responses are right, and the two agree on which."""
+    split = PAIRS.load("train")
+    model = tiny_t5()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(60):
+        batch = Batch(split.fetch(torch.arange(12)), BatchRandom(step, stop=12))
+        optimizer.zero_grad()
+        model.loss(batch)[0].backward()
+        optimizer.step()
+    batch = Batch(split.fetch(torch.arange(24)), BatchRandom(0, stop=24))
+    exact = model.evaluate(batch)["exact"].bool()
+    assert 0 < exact.sum() < 24
+    drawn = model.pictures(batch)["responses"]
+    texts = [PAIRS.tokenizer.decode(row[row >= 0]) for row in drawn]
+    right = ["\n".join(pair) for pair in PAIRS.pairs["train"][:24]]
+    assert [text == wanted for text, wanted in zip(texts, right, strict=True)] == exact.tolist()
+
+
+def test_buckets_of_distance_are_exact_near_and_coarse_far():
+    """As in the paper: 32 buckets, 128 the farthest distance told apart."""
+    back = RelativeBias(2, both_sides=False)
+    assert back.bucket(torch.tensor([-5, 0, 1, 15, 16, 127, 128, 1000])).tolist() == [0, 0, 1, 15, 16, 31, 31, 31]
+    both = RelativeBias(2, both_sides=True)
+    assert both.bucket(torch.tensor([0, 7, -1, -7, 1000, -1000])).tolist() == [0, 7, 17, 23, 15, 31]
