@@ -37,6 +37,7 @@ from genai_cli.overrides import quote
 from genai_cli.report.comparison import Contestant, charts, choose_metric, comparison_page, named, rows
 from genai_cli.report.standalone import png_file, svg_file
 from genai_cli.rules import seconds_of
+from genai_cli.runs import TrainedRun
 
 PILOT_STEPS, PILOT_LINES = 100_000, 4  # of the pilot at most; the log lines that are enough
 FILLED = 0.85  # of the budget with steps; the rest is for samples, evaluation and saves
@@ -193,32 +194,37 @@ def _measure(job: Job, config: CompareConfig, out: Path, stop: Stop) -> Contesta
     )  # fmt: skip
     if job.problem or not is_run(job.folder):
         return replace(contestant, problem=job.problem or "it was never trained")
+    try:
+        trained = runs.load_trained(
+            job.folder, schema.read_run_config(job.folder), checkpoint="last", weights="auto",
+            device=choose_device(config.device),
+        )  # fmt: skip
+        latency = _time_sampler(trained, job, config)
+    except (GenaiError, ValueError) as error:
+        return replace(contestant, problem=str(error))
     print(f"{name}: evaluating", flush=True)
     words = ["evaluate", f"run={quote(job.folder)}", f"num_samples={config.num_samples}", f"split={config.split}"]
     words += [f"seed={config.seed}", f"extractor={config.extractor}", *_device(config)]
     words += [f"inception={quote(config.inception)}"] if config.inception else []
     words += [f"{key}={_typed(value)}" for key, value in job.sampling.items()]
-    metrics = config.metrics or (_of_samples(job.folder) if job.sampling else None)
+    metrics = config.metrics or (_of_samples(trained) if job.sampling else None)
     words += [f"metrics=[{','.join(metrics)}]"] if metrics else []
     before = len(read_records(job.folder))
     code = _run_child(words, out / f"{re.sub('[^-.=+A-Za-z0-9]+', '_', name)}-evaluate.log", stop)
     records = read_records(job.folder)
     found = records[-1]["metrics"] if len(records) > before else []
-    try:
-        step, parameters, latency = _time_sampler(job, config)
-    except (GenaiError, ValueError) as error:
-        return replace(contestant, problem=str(error))
     return replace(
-        contestant, step=step, seconds=_training_seconds(job.folder), parameters=parameters, sampling_seconds=latency,
+        contestant, step=trained.step, seconds=_training_seconds(job.folder), sampling_seconds=latency,
+        parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
         metrics={str(metric["name"]): metric for metric in found},
         problem="" if code == ExitCode.DONE else f"evaluation: {_describe(code)}",
     )  # fmt: skip
 
 
-def _of_samples(folder: Path) -> tuple[str, ...]:
+def _of_samples(trained: TrainedRun) -> tuple[str, ...]:
     """The metrics that say how good samples are: those that another way of sampling moves."""
-    told = ("frechet", "kid", "manifold", "modes", "agreement", "rules")
-    return tuple(group for group in GROUPS.get(runs.read_spec(folder).modality, ()) if group in told)
+    told = ("frechet", "kid", "manifold", "modes", "agreement", "rules", "passages")
+    return tuple(group for group in GROUPS.get(trained.model.shown_spec.modality, ()) if group in told)
 
 
 def _typed(value: Any) -> str:
@@ -228,12 +234,9 @@ def _typed(value: Any) -> str:
     return quote(value) if isinstance(value, str) else json.dumps(value)
 
 
-def _time_sampler(job: Job, config: CompareConfig) -> tuple[int, int, float]:
-    """The step of the newest checkpoint, the number of parameters, and the seconds that one sample takes."""
+def _time_sampler(trained: TrainedRun, job: Job, config: CompareConfig) -> float:
+    """The seconds that one sample takes."""
     device = choose_device(config.device)
-    trained = runs.load_trained(
-        job.folder, schema.read_run_config(job.folder), checkpoint="last", weights="auto", device=device
-    )
     options = sampling_options(dict(job.sampling), trained)
     sources = None if trained.model.translates is None else runs.build_dataset(trained.config).load("test")
     options = with_given(trained.model, options, sources, TIMED, seed=0)
@@ -242,8 +245,7 @@ def _time_sampler(job: Job, config: CompareConfig) -> tuple[int, int, float]:
     draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device, options=options)
     if device.type == "cuda":
         torch.cuda.synchronize()
-    seconds = (time.perf_counter() - started) / TIMED
-    return trained.step, sum(parameter.numel() for parameter in trained.model.parameters()), seconds
+    return (time.perf_counter() - started) / TIMED
 
 
 def _training_seconds(folder: Path) -> float | None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genai_cli.data.base import DataError, Dataset, SplitName
+from genai_cli.data.mapped import map_text
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.data.windows import Corpus, TokenWindows, decode_utf8, read_text
-from genai_cli.rules import Fraction, PositiveInt
+from genai_cli.rules import Fraction, NonNegativeInt, PositiveInt
 
 SAMPLE = Path(__file__).parent / "embedded" / "text" / "genesis.txt.xz"
 SUFFIXES = (".txt", ".md", ".txt.gz", ".txt.xz", ".md.gz", ".md.xz")
@@ -35,9 +36,15 @@ class Text(Dataset):
         vocabulary: PositiveInt = 1024,  # tokens of bpe, 256 of them bytes
         validation: Fraction = 0.05,
         test: Fraction = 0.1,
+        map_above: NonNegativeInt = 200_000_000,  # bytes of a plain file from which it stays on disk; not with bpe
     ):
         place = SAMPLE if path is None else Path(path).expanduser()
-        content = b"\n".join(read_checked(file, tokenizer) for file in text_files(place))
+        files = text_files(place)
+        is_plain = len(files) == 1 and tokenizer != "bpe" and files[0].suffix not in (".gz", ".xz")
+        if is_plain and files[0].stat().st_size > map_above:
+            content = map_text(files[0], tokenizer)
+        else:
+            content = b"\n".join(read_checked(file, tokenizer) for file in files)
         self.corpus = Corpus(
             content,
             source=str(place),

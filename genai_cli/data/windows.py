@@ -18,6 +18,8 @@ from genai_cli.data.base import DataError, Spec, Split, SplitName
 from genai_cli.data.byte_pairs import BytePairTokenizer
 from genai_cli.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, bytes_to_tokens
 
+_HASHED = 1 << 22  # tokens hashed at a time
+
 
 class TokenWindows(Split):
     """Windows of one stored sequence, found by index arithmetic: nothing is stored twice."""
@@ -47,7 +49,10 @@ class TokenWindows(Split):
 
     def content_hash(self) -> str:
         """Of the tokens alone: it is the same text, however it is cut."""
-        return hashlib.sha256(self.tokens.cpu().to(torch.int32).numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256()
+        for start in range(0, len(self.tokens), _HASHED):
+            digest.update(self.tokens[start : start + _HASHED].cpu().to(torch.int32).numpy().tobytes())
+        return digest.hexdigest()
 
 
 class SlidingWindows(Split):
@@ -83,19 +88,22 @@ class Corpus:
     """A text as tokens, its tokenizer, and how it is cut: the first part to train, the last to test."""
 
     def __init__(
-        self, content: bytes, *, source: str, tokenizer: str, length: int, validation: float, test: float,
-        vocabulary: int = 1024,
+        self, content: bytes | tuple[Tokenizer, Tensor], *, source: str, tokenizer: str, length: int,
+        validation: float, test: float, vocabulary: int = 1024,
     ):  # fmt: skip
-        """`source` names the text in errors; `validation` and `test` are shares of its tokens.
+        """`content` is a text, or its tokens and their tokenizer, which are used where they lie.
 
+        `source` names the text in errors; `validation` and `test` are shares of its tokens.
         `vocabulary`: the size for the tokenizer "bpe", which learns from the part to train on.
         """
         self.source = source
         self.length = length
         self.validation, self.test = validation, test
-        self.tokenizer, self.tokens = tokenize(
-            content, tokenizer, source, vocabulary=vocabulary, share_to_learn=1 - validation - test
-        )
+        self.is_mapped = not isinstance(content, bytes)
+        if isinstance(content, bytes):
+            share = 1 - validation - test
+            content = tokenize(content, tokenizer, source, vocabulary=vocabulary, share_to_learn=share)
+        self.tokenizer, self.tokens = content
         self.spec = Spec(
             "text", (length,), tokenizer=self.tokenizer.to_json(), vocabulary_size=self.tokenizer.vocabulary_size
         )
@@ -114,7 +122,8 @@ class Corpus:
         count = len(self.tokens)
         train_stop, test_start = int(count * (1 - self.validation - self.test)), int(count * (1 - self.test))
         bounds = {"train": (0, train_stop), "validation": (train_stop, test_start), "test": (test_start, count)}
-        tokens = self.tokens[slice(*bounds[name])].clone()
+        tokens = self.tokens[slice(*bounds[name])]
+        tokens = tokens if self.is_mapped else tokens.clone()
         needed = self.length + 1 if name == "train" else 2
         if len(tokens) < needed:
             raise DataError(

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from genai_cli.data.base import Split
 from genai_cli.engine.readahead import ReadAhead
-from genai_cli.nn.random import mix
+from genai_cli.nn.random import mix, permuted
 
 _ORDER = 1  # tag of this use of the seed
+LARGEST_LIST = 1 << 26  # examples whose order is held as a list (half a gigabyte); that of more is computed
 
 
 class Order:
@@ -32,16 +33,18 @@ class Order:
         while start < stop:
             epoch, offset = divmod(start, self.length)
             taken = min(stop - start, self.length - offset)
-            parts.append(self._permuted(epoch)[offset : offset + taken])
+            parts.append(self._permuted(epoch, offset, offset + taken))
             start += taken
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _permuted(self, epoch: int) -> Tensor:
+    def _permuted(self, epoch: int, start: int, stop: int) -> Tensor:
+        if self.length > LARGEST_LIST:
+            return permuted(torch.arange(start, stop), self.length, mix(self.seed, _ORDER, epoch))
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(mix(self.seed, _ORDER, epoch))
             self._permutation = torch.randperm(self.length, generator=generator)
             self._epoch = epoch
-        return self._permutation
+        return self._permutation[start:stop]
 
 
 class Batches:

@@ -23,6 +23,7 @@ from genai_cli.samplers.predictions import min_snr_weight, prediction_target, pr
 from genai_cli.samplers.schedules import SCHEDULES, karras_sigmas, sigma_of_alpha_bar, spaced_timesteps
 
 EVALUATED_TIMESTEPS = 4  # of each held-out example
+HIGHEST = 80.0  # noise level beside which no signal is left, where a schedule has higher ones (Karras et al. 2022, Table 1)
 
 
 class DDPM(GenerativeModel):
@@ -110,7 +111,7 @@ class DDPM(GenerativeModel):
         *,
         solver: Literal["ddpm", "ddim", "euler", "heun", "dpmpp_2m", "unipc"] | None = None,
         steps: PositiveInt | None = None,
-        spacing: Literal["uniform", "karras"] = "uniform",
+        spacing: Literal["uniform", "karras"] | None = None,
         eta: Probability | None = None,
         churn: NonNegativeFloat | None = None,
         label: NonNegativeInt | None = None,
@@ -125,12 +126,14 @@ class DDPM(GenerativeModel):
         """`solver` and `steps` are by default the model's own; the other options are those of samplers/solvers.py,
         guidance.py and editing.py (`given` and what follows).
 
-        `spacing=uniform` visits the timesteps in even strides, `karras` noise levels between them, too.
+        `spacing=uniform` visits the timesteps in even strides, `karras` noise levels between them, too, none above
+        HIGHEST. By default heun takes the latter: a slope in sigma says little over a stride from 20,000 to 6.
         """
         denoise = conditioned(
             self.denoise, self.network, random, value_range=self.spec.value_range,
             label=label, guidance=guidance, guidance_interval=guidance_interval, guide=guide,
         )  # fmt: skip
+        spacing = spacing or ("karras" if (solver or self.solver) == "heun" else "uniform")
         sigmas = self._sigmas(steps or self.sampling_steps, spacing)
         return draw(
             solver, self.solver, denoise, sigmas, random, self.spec.shape, eta=eta, churn=churn,
@@ -167,7 +170,7 @@ class DDPM(GenerativeModel):
             return {"bits_per_dim": bits_per_dim(estimate, x0, batch.random, self.levels, bin_width=bin_width)}
         return negative_log_likelihood(
             lambda x, sigma: self.denoise(x, sigma, label), batch[self.spec.key], batch.random,
-            sigma_min=self.levels[1].item(), sigma_max=min(80.0, self.levels[-1].item()),
+            sigma_min=self.levels[1].item(), sigma_max=min(HIGHEST, self.levels[-1].item()),
         )  # fmt: skip
 
     def _squared_error(self, batch: Batch, t: Tensor) -> Tensor:
@@ -187,7 +190,7 @@ class DDPM(GenerativeModel):
     def _sigmas(self, steps: int, spacing: str) -> list[float]:
         """The levels that a sampler visits, from that of x_T to 0."""
         if spacing == "karras":
-            return karras_sigmas(steps, self.levels[1].item(), self.levels[-1].item())
+            return karras_sigmas(steps, self.levels[1].item(), min(HIGHEST, self.levels[-1].item()))
         return [self.levels[t].item() for t in spaced_timesteps(self.num_timesteps, steps)]
 
     def _timestep_of(self, sigma: float) -> float:

@@ -52,7 +52,7 @@ class MAE(GenerativeModel):
         if self.num_shown == self.num_patches:
             raise ValueError(f"mask_ratio={mask_ratio} hides none of {self.num_patches} patches: choose a larger one")
         patch_dim = channels * patch**2
-        self.embed = nn.Linear(patch_dim, width)
+        self.patch_embedding = nn.Linear(patch_dim, width)
         self.class_token = nn.Parameter(0.02 * torch.randn(width))
         self.mask_token = nn.Parameter(0.02 * torch.randn(width))
         self.positions = nn.Parameter(0.02 * torch.randn(self.num_patches, width))
@@ -77,7 +77,7 @@ class MAE(GenerativeModel):
 
     def see(self, patches: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """The class token (B, width) and the features (B, K, width) of the patches at `places` (B, K), seen alone."""
-        tokens = take(self.embed(patches) + self.positions, places)
+        tokens = take(self.patch_embedding(patches) + self.positions, places)
         start = self.class_token.expand(len(patches), 1, -1)
         features = self.encoder(torch.cat([start, tokens], dim=1))
         return features[:, 0], features[:, 1:]

@@ -80,7 +80,7 @@ class VQVAE(GenerativeModel):
         channels, *sides = spec.shape
         if any(side % 2**halvings for side in sides):
             raise ValueError(f"halvings={halvings} needs sides divisible by {2**halvings}, not {sides[0]}x{sides[1]}")
-        self.sides = [side // 2**halvings for side in sides]  # (h, w) of the grid of codes
+        self.grid = [side // 2**halvings for side in sides]  # (h, w) of the grid of codes
         self.residual, self.commitment = residual, commitment
         self.adversarial, self.adversarial_start = adversarial, adversarial_start
         if quantizer == "ema":
@@ -95,7 +95,7 @@ class VQVAE(GenerativeModel):
         self.encoder = MapEncoder(channels, self.quantizer.dim, **size)
         self.decoder = MapDecoder(self.quantizer.dim, channels, **size)
         self.prior = CodePrior(
-            self.quantizer.num_codes, math.prod(self.sides) * residual,
+            self.quantizer.num_codes, math.prod(self.grid) * residual,
             width=prior_width, depth=prior_depth, heads=prior_heads,
         )  # fmt: skip
         self.discriminator = build_patch_discriminator(channels, width) if adversarial else None
@@ -158,7 +158,7 @@ class VQVAE(GenerativeModel):
 
     def reconstruct(self, vectors: Tensor) -> Tensor:
         """(B h w, D) to (B, C, H, W), about in [0, 1]: linear, as a squared error has it."""
-        maps = vectors.unflatten(0, (-1, *self.sides)).permute(0, 3, 1, 2)  # (B, D, h, w)
+        maps = vectors.unflatten(0, (-1, *self.grid)).permute(0, 3, 1, 2)  # (B, D, h, w)
         return self.decoder(maps).float() + 0.5
 
     def codes_of(self, x: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ class VQVAE(GenerativeModel):
     def latents_of(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, D, h, w), not yet quantised: that is left to the decoder (Rombach et al. 2022, 3.1)."""
         vectors = self.encode_positions(to_unit(x, self.spec.value_range))
-        return vectors.unflatten(0, (-1, *self.sides)).permute(0, 3, 1, 2)
+        return vectors.unflatten(0, (-1, *self.grid)).permute(0, 3, 1, 2)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         quantized = self.quantizer(latents.permute(0, 2, 3, 1).flatten(0, 2))

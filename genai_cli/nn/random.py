@@ -39,6 +39,27 @@ def _permute32(number: int) -> int:
     return number ^ (number >> 16)
 
 
+def permuted(positions: Tensor, length: int, key: int) -> Tensor:
+    """Where a permutation of {0, ..., length - 1}, chosen by `key`, takes `positions` (B,), without being written out.
+
+    Four rounds of a Feistel cipher (Luby & Rackoff 1988) on the least even number of bits that holds them all; what
+    leaves the range is enciphered again until it is back (Black & Rogaway 2002, cycle walking).
+    """
+    half = max(1, ((length - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    keys = [mix(key, i) & 0x7FFFFFFF for i in range(4)]
+    is_out = torch.ones_like(positions, dtype=torch.bool)
+    while is_out.any():
+        left, right = positions >> half, positions & mask
+        for of_round in keys:
+            scrambled = (right ^ of_round) * 0x2545F4914F6CDD1D
+            scrambled = (scrambled ^ (scrambled >> 29)) * 0x5851F42D4C957F2D  # wraps at 64 bits
+            left, right = right, left ^ (scrambled >> 32) & mask
+        positions = torch.where(is_out, left << half | right, positions)
+        is_out = positions >= length
+    return positions
+
+
 class RowRandom(ABC):
     """Independent random numbers for the `size` rows of a batch, on `device`."""
 
