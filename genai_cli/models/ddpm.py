@@ -23,7 +23,7 @@ from genai_cli.samplers.predictions import min_snr_weight, prediction_target, pr
 from genai_cli.samplers.schedules import SCHEDULES, karras_sigmas, sigma_of_alpha_bar, spaced_timesteps
 
 EVALUATED_TIMESTEPS = 4  # of each held-out example
-HIGHEST = 80.0  # noise level beside which no signal is left, where a schedule has higher ones (Karras et al. 2022, Table 1)
+HIGHEST = 80.0  # where a schedule has higher noise levels, beside which no signal is left (Karras et al. 2022, Table 1)
 
 
 class DDPM(GenerativeModel):
