@@ -213,9 +213,10 @@ def companions(group, name):
     if group not in ("model", "dataset"):
         return ["model=vae", "dataset=mnist"]
     kind, other = (MODEL, DATASET) if group == "model" else (DATASET, MODEL)
-    modalities = set(definition_of(kind, name).modalities)
     for choice in registry.presets(other.word):
-        if modalities & set(definition_of(other, choice).modalities) and not required_of(other, choice):
+        pair = (name, choice) if kind is MODEL else (choice, name)
+        model, dataset = definition_of(MODEL, pair[0]), definition_of(DATASET, pair[1])
+        if model.fits(dataset) and not required_of(other, choice):
             return [f"{other.word}={choice}", *required_of(kind, name)]
     raise AssertionError(f"{group}={name} fits no {other.word}")
 
@@ -253,6 +254,9 @@ def test_every_yaml_composes_and_every_key_of_it_reaches_the_schema(path, genai,
         assert keys <= set(SCHEMAS[name].__dataclass_fields__)
         return
     code, _, err = genai("train", f"{group}={name}", *companions(group, name), "train.steps=5")
+    if path.stem == "lora":  # all of it is understood, and it lacks what no test of words alone has
+        assert err.strip() == "genai: adapter=lora needs init=RUN, the run whose weights it is added to"
+        return
     assert code == ExitCode.DONE, err
     (config, _), *_ = dispatched
     given = yaml.safe_load(path.read_text(encoding="utf-8"))

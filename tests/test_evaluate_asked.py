@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from genai_cli.commands.measure_samples import _asked
+from genai_cli.config import EvaluateConfig
 from genai_cli.data.base import Spec
 from genai_cli.models.made import MADE
 from genai_cli.models.meanflow import MeanFlow
@@ -24,7 +25,7 @@ def test_classes_are_asked_for_where_the_model_was_told_them(model, told, not_to
             model=model(DIGITS, **model.tiny, **options),
             config=SimpleNamespace(model={"name": "it", **options}),
         )
-        return _asked(trained, 5)
+        return _asked(EvaluateConfig(num_samples=5), trained, None)
 
     assert torch.equal(asked(told), torch.tensor([0, 1, 2, 0, 1]))
     assert asked(not_told) is None

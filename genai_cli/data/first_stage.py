@@ -120,8 +120,8 @@ def scale_of(latents: Tensor) -> dict[str, Any]:
     """
     channels = latents.double().flatten(2) if latents.dim() > 2 else latents.double().unsqueeze(2)  # (N, D, P)
     mean = channels.mean((0, 2))
-    deviation = max((channels - mean[:, None]).square().mean().sqrt().item(), 1e-6)
-    return {"deviation": float(f"{deviation:.4g}"), "mean": [round(value / deviation, 4) for value in mean.tolist()]}
+    deviation = float(f"{max((channels - mean[:, None]).square().mean().sqrt().item(), 1e-6):.4g}")
+    return {"deviation": deviation, "mean": [round(value / deviation, 4) for value in mean.tolist()]}
 
 
 def scaled(latents: Tensor, record: Mapping[str, Any]) -> Tensor:
