@@ -52,10 +52,7 @@ class BigGAN(GenerativeModel):
         if not spec.classes:
             raise ValueError("model=biggan needs data with classes, and these have none: use model=r3gan or dcgan")
         self.latent_dim, self.num_classes, self.orthogonal_weight = latent_dim, len(spec.classes), orthogonal_weight
-        # No layer of the discriminator mixes rows: one pass over data and fakes is the same as two.
-        self.game = Game(
-            spec, loss=loss, regularizer="spectral", critic_steps=critic_steps, augment=augment, joins_passes=True
-        )
+        self.game = Game(spec, loss=loss, regularizer="spectral", critic_steps=critic_steps, augment=augment)
         self.batches_per_step = critic_steps
         base, num_stages = split_side(spec.shape)
         channels = [width * 2**stage for stage in range(num_stages + 1)]  # from fine to coarse
@@ -88,8 +85,8 @@ class BigGAN(GenerativeModel):
         return loss, metrics
 
     def judge(self, images: Tensor, label: Tensor) -> Tensor:
-        """Logits (B, 1); or (2 B, 1) of data and fakes of the same classes, `label` (B,), in one pass."""
-        return self.discriminator(images, label.repeat(len(images) // len(label)))
+        """Logits (B, 1) of images and their classes (B,)."""
+        return self.discriminator(images, label)
 
     def generate(self, latent: Tensor, label: Tensor) -> Tensor:
         """(B, latent_dim) and (B,) to (B, C, H, W)."""

@@ -40,8 +40,8 @@ class VAEGAN(GenerativeModel):
         *,
         latent_dim: PositiveInt = 32,
         width: PositiveInt = 32,
-        gamma: NonNegativeFloat = 1.0,
-        beta: NonNegativeFloat = 1.0,
+        gamma: NonNegativeFloat = 0.05,
+        beta: NonNegativeFloat = 2.0,
     ):
         super().__init__(spec)
         if any(side % 4 for side in spec.shape[1:]):

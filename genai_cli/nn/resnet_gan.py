@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genai_cli.nn.conditional import Projection
 from genai_cli.nn.norm import BatchNorm
+from genai_cli.nn.stylegan import deviation_map
 
 
 class ModulatedBatchNorm(nn.Module):
@@ -108,7 +109,11 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Blocks that halve the side, with attention after the first; then how real the features are, and of the class."""
+    """Blocks that halve the side, with attention after the first; then how real the features are, and of the class.
+
+    Before that one convolution sees how much neighbouring images differ (`deviation_map`), which the paper does not
+    have: without it, in small batches, the generator draws one image for each class.
+    """
 
     def __init__(self, image_channels: int, channels: list[int], num_classes: int):
         super().__init__()
@@ -116,10 +121,13 @@ class Discriminator(nn.Module):
         for inputs, outputs in pairwise(channels):
             blocks.append(DownBlock(inputs, outputs, is_first=False))
         self.blocks = nn.Sequential(*blocks)
+        self.mix = nn.Conv2d(channels[-1] + 1, channels[-1], 3, padding=1)
         self.head = nn.Linear(channels[-1], 1)
         self.projection = Projection(channels[-1], num_classes)
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         """(B, C, H, W) and (B,) to logits (B, 1)."""
-        features = F.relu(self.blocks(image)).sum((2, 3))  # (B, channels[-1])
+        maps = F.relu(self.blocks(image))
+        maps = self.mix(torch.cat([maps, deviation_map(maps)], dim=1))
+        features = F.relu(maps).sum((2, 3))  # (B, channels[-1])
         return self.head(features) + self.projection(features, label)

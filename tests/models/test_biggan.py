@@ -103,9 +103,12 @@ def test_classes_are_needed_and_obeyed():
     assert (images[0] - images[1]).abs().max() > 1e-6
 
 
-def test_one_pass_over_data_and_fakes_is_the_same_as_two():
+def test_the_discriminator_sees_whether_four_images_of_a_class_are_one():
+    """The same image beside itself and beside others is not judged alike; groups of four do not see each other."""
     model = build().eval()
-    real, fake, label = torch.randn(3, 1, 28, 28), torch.randn(3, 1, 28, 28), torch.tensor([2, 0, 1])
-    both = model.judge(torch.cat([real, fake]), label)
-    expected = torch.cat([model.discriminator(real, label), model.discriminator(fake, label)])
-    torch.testing.assert_close(both, expected)
+    images, label = torch.randn(8, 1, 28, 28), torch.zeros(8, dtype=torch.long)
+    varied = model.judge(images, label)
+    torch.testing.assert_close(varied[:4], model.judge(images[:4], label[:4]))
+    repeated = model.judge(images[:1].expand(4, -1, -1, -1), label[:4])
+    torch.testing.assert_close(repeated, repeated[:1].expand(4, -1))
+    assert (repeated[0] - varied[0]).abs() > 1e-4
