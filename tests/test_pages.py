@@ -46,7 +46,8 @@ def command_lines(*starts: str) -> list[str]:
 
 
 def is_of_a_new_run(line: str) -> bool:
-    return not any(word.startswith("run=") for word in shlex.split(line))
+    """Whether it needs no run that is there."""
+    return not any(word.startswith(("run=", "init=")) for word in shlex.split(line))
 
 
 def without_sweep(line: str) -> str:
