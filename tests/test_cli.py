@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict
@@ -129,6 +130,9 @@ def test_typos_in_every_option_of_every_model_and_data_set(genai, kind, choice):
         (["train", *PAIR, "lr=1"], "lr is no key here; did you mean optimizer.lr?"),
         (["train", *PAIR, "optimizer.lr=[1"], "cannot be read; write key=value"),
         (["train", *PAIR, "seed=1,2"], "seed=1,2 gives several values; add -m"),
+        (["compare", "runs=a,b"], "or write runs=[a,b] for a list, 'runs=\"a,b\"' for a text"),
+        (["compare", "runs=a"], "runs=a must be a list such as [a]"),
+        (["train", *PAIR, "optimizer.betas=0.5"], "optimizer.betas=0.5 must be a list such as [0.5,0.5]"),
         (["train", *PAIR, "~train.nothing"], "~train.nothing: there is no train.nothing to delete"),
         (["train", *PAIR, "device@optimizer=cpu"], "a group cannot be moved with @"),
         (["train", *PAIR, "model/part=x"], "model/part is no configuration group; did you mean model?"),
@@ -406,6 +410,16 @@ def test_a_run_keeps_what_it_has_computed_with(genai, dispatched, a_run):
     code, _, err = genai("train", f"run={a_run()}", "optimizer.lr=1", "model.width=3", "train.steps=9")
     assert (code, len(err.splitlines())) == (ExitCode.CONFIGURATION, 2)
     assert "optimizer.lr: 0.001 in the run, 1 asked for" in err and not dispatched
+
+
+@pytest.mark.parametrize("name", ["outputs/first", "mein Läuf 1", "a,b [c] = 'd' $e"])
+def test_what_a_finished_run_says_to_type_next_can_be_typed(genai, dispatched, a_run, name):
+    from genai_cli.overrides import shell_word
+
+    folder = a_run().rename(Path.cwd() / Path(name).name)
+    (word,) = shlex.split(shell_word("run", folder))
+    assert genai("sample", word)[0] == 0
+    assert dispatched[0][1] == folder
 
 
 def test_an_explicit_directory_goes_on_with_the_same_configuration_only(genai, dispatched, a_run):
