@@ -175,7 +175,9 @@ def test_a_usage_error_imports_no_torch_and_exits_2(argv):
 IMPORT_CLI = "import sys; from genai_cli import cli"
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["train", "--help"], ["list", "models"], []])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["--version"], ["train", "--help", "model=dcgan"], ["list", "models"], []]
+)
 def test_help_and_lists_import_neither_torch_nor_hydra(argv):
     program = f"{IMPORT_CLI}\ncli.run({argv!r})\nassert not {{'torch', 'hydra', 'omegaconf'}} & set(sys.modules)"
     done = spawn("-c", program, program=())
@@ -394,6 +396,25 @@ def test_a_hostile_run_directory_is_refused(genai, dispatched, a_run, text):
 
 
 # Going on, sampling, evaluating
+
+
+@pytest.mark.parametrize(("kind", "choice"), PRESETS)
+def test_the_help_of_a_choice_lists_all_its_options(genai, kind, choice):
+    code, out, _ = genai("train", "--help", f"{kind.word}={choice}")
+    name = registry.named_by(registry.presets(kind.word)[choice], kind)
+    listed = out.partition(f"Options of {kind.word}={choice}\n")[2]
+    assert code == 0 and all(f"\n  {kind.word}.{key}=" in f"\n{listed}" for key in registry.define(kind, name).options)
+
+
+def test_the_help_of_a_run_lists_what_its_samples_take(genai, a_run):
+    folder = a_run()
+    assert "\n  noise=false\n" in genai("sample", "--help", f"run={folder}")[1]
+    assert "\n  importance_samples=0\n" in genai("evaluate", "--help", "run=latest")[1]
+    assert genai("train", "--help", "model=vaee")[::2] == (
+        2,
+        "genai: model=vaee is no choice of model; did you mean model=vae?\n",
+    )
+    assert genai("sample", "--help", "run=nowhere")[0] == ExitCode.CONFIGURATION
 
 
 def test_a_run_goes_on_with_its_own_configuration_and_what_was_typed(genai, dispatched, a_run):
