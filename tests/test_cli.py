@@ -443,6 +443,20 @@ def test_what_a_finished_run_says_to_type_next_can_be_typed(genai, dispatched, a
     assert dispatched[0][1] == folder
 
 
+@pytest.mark.parametrize(("word", "kept"), [("model=gan", "model=vae"), ("dataset=toy2d", "dataset=mnist")])
+def test_a_run_keeps_its_model_and_its_data(genai, dispatched, a_run, word, kept):
+    code, _, err = genai("train", f"run={a_run()}", word)
+    kind = word.partition("=")[0]
+    assert (code, len(err.splitlines())) == (ExitCode.CONFIGURATION, 1) and not dispatched
+    assert f"is of {kept} and keeps it; leave {kind} out to go on" in err
+
+
+def test_one_run_is_not_compared_with_itself(genai, dispatched, a_run):
+    folder = a_run()
+    code, _, err = genai("compare", f"runs=[{folder},latest]")
+    assert (code, len(err.splitlines())) == (ExitCode.CONFIGURATION, 1) and "which is among them already" in err
+
+
 def test_an_explicit_directory_goes_on_with_the_same_configuration_only(genai, dispatched, a_run):
     folder = a_run()
     recorded = yaml.safe_load((folder / "config.yaml").read_text())
@@ -461,6 +475,14 @@ def test_sample_takes_the_options_of_the_runs_model(genai, dispatched, a_run):
     code, _, err = genai("sample", f"run={folder}", "temprature=1", "top_k=0")
     assert code == ExitCode.CONFIGURATION
     assert "did you mean temperature?" in err and "top_k=0 must be at least 1 or null" in err
+
+
+def test_an_option_of_other_models_is_answered_with_them(genai, a_run):
+    """And not with a key that happens to be spelt like it: prompt, and root."""
+    code, _, err = genai("sample", f"run={a_run()}", "prompt=hello", "label=3")
+    assert code == ExitCode.CONFIGURATION
+    assert "prompt is no key of genai sample or of model=vae; it is one of model=bert, char_rnn, gpt" in err
+    assert "label is no key of genai sample or of model=vae; it is one of model=biggan, cgan" in err
 
 
 def test_a_missing_run_is_answered_with_the_newest_ones(genai, a_run):
