@@ -28,7 +28,7 @@ from genai_cli.commands.sweep import CAUSES, CHILD, Stop
 from genai_cli.config import CompareConfig
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.sampling import draw, with_given
-from genai_cli.engine.storage import to_json
+from genai_cli.engine.storage import check_writable, to_json
 from genai_cli.errors import ConfigError, ExitCode, GenaiError
 from genai_cli.locate import find_run, is_run, make_directory, read_lines
 from genai_cli.media.files import write_file
@@ -81,6 +81,7 @@ def _make_out(config: CompareConfig) -> Path:
     out = Path(config.out)
     if out.exists():
         raise ConfigError(f"out={out} exists already; name a new folder")
+    check_writable(out, "out")
     out.mkdir(parents=True)
     return out
 
