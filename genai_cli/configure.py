@@ -134,7 +134,7 @@ def _check_teacher(config: Config, remedy: str) -> None:
     """The run that this one learns from must be there, also when it goes on: what it learns is made anew."""
     teacher = config.model.get("teacher")
     if teacher is not None and not is_run(Path(teacher)):
-        raise ConfigError(f"model.teacher={teacher} is no run directory, and a run needs its teacher to train: {remedy}")
+        raise ConfigError(f"model.teacher={teacher} is no run directory, and no training is without it: {remedy}")
 
 
 def _missing_groups(composed: Composed, job: list[Typed], overrides: Overrides) -> list[str]:
