@@ -115,6 +115,13 @@ def test_without_stretches_it_is_flow_matching():
     assert metrics["unweighted"].item() == pytest.approx(loss.item())
 
 
+def test_the_held_out_error_is_not_named_as_the_loss_that_is_trained_on():
+    model = MeanFlow(POINT)
+    batch = Batch({"points": torch.zeros(100, 1)}, BatchRandom(0, stop=100))
+    held_out = model.evaluate(batch)
+    assert "loss" not in held_out and model.monitor in held_out and model.monitor in model.figures
+
+
 def test_a_label_without_classes_is_refused():
     with pytest.raises(ValueError, match=r"label=1 needs a model that was trained with model\.condition=label"):
         MeanFlow(IMAGE, **MeanFlow.tiny).sample(BatchRandom(0, stop=2), label=1)
