@@ -17,7 +17,7 @@ from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.next_token import masked_mean
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.transformer import CausalTransformer
+from genai_cli.nn.transformer import Transformer
 from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.unmasking import unmask
 
@@ -56,7 +56,7 @@ class BERT(GenerativeModel):
         self.mask_token = spec.vocabulary_size  # a token of its own, after the others
         self.num_chosen = max(1, round(mask_rate * self.context))  # of each window: as many in each
         self.embedding = nn.Embedding(spec.vocabulary_size + 1, width)
-        self.transformer = CausalTransformer(
+        self.transformer = Transformer(
             context=self.context, width=width, depth=depth, heads=heads, activation=activation, positions=positions,
             dropout=dropout, is_causal=False,
         )  # fmt: skip

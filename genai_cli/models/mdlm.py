@@ -11,7 +11,7 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.transformer import CausalTransformer
+from genai_cli.nn.transformer import Transformer
 from genai_cli.rules import Fraction, PositiveFloat, PositiveInt
 
 EVALUATED_TIMES = 8  # of each held-out window
@@ -49,7 +49,7 @@ class MDLM(GenerativeModel):
         self.start = tokenizer_of(spec).start
         self.has_end = tokenizer_of(spec).end is not None  # sequences of their own, not windows of a stream
         self.embedding = nn.Embedding(self.hidden + 1, width)
-        self.transformer = CausalTransformer(
+        self.transformer = Transformer(
             context=self.context + 1, width=width, depth=depth, heads=heads, dropout=dropout, is_causal=False
         )
         self.head = nn.Linear(width, self.hidden)  # never predicts that something is hidden
