@@ -30,8 +30,8 @@ class HierarchicalVAE(GenerativeModel):
     """Convolutions with `depth` latent maps at each of several sides: one position, then 4 or 7 of a side, doubling.
 
     `inference=deep` lets a network of all that is known be the posterior; `ladder` multiplies the prior by what the
-    data say. In the first `beta_warmup` steps a coarse map's KL term weighs less, that of the coarsest nothing at first:
-    else the finer maps, which learn sooner, leave it nothing to say.
+    data say. In the first `beta_warmup` steps a coarse map's KL term weighs less, the coarsest's nothing at first: else
+    the finer maps, which learn sooner, leave it nothing to say.
     """
 
     modalities = ("image",)
