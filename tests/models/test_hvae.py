@@ -53,6 +53,24 @@ def test_the_shares_of_the_sides_add_up():
     torch.testing.assert_close(figures["kl_1"] + figures["kl_4"], figures["kl"])
 
 
+def test_beta_weighs_the_kl_term_and_rises_in_training():
+    model = build(beta_warmup=4)
+    batch = Batch({"image": torch.ones(2, 1, 8, 8)}, BatchRandom(0, stop=2))
+    weights = []
+
+    class Step:
+        def minimize(self, group, loss):
+            value, terms = loss(Batch({"image": torch.ones(2, 1, 8, 8)}, BatchRandom(0, stop=2)))
+            weights.append(((value - terms["reconstruction"]) / terms["kl"]).item())
+
+    assert model.terms(batch)["kl"].min() > 0
+    for number in range(6):
+        step = Step()
+        step.number = number
+        model.train_step(step)
+    assert weights == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1], rel=1e-3)
+
+
 def test_without_temperature_all_samples_are_one():
     model = build()
     samples = model.sample(SampleRandom(0, range(4)), temperature=0.0)
