@@ -115,6 +115,13 @@ def test_without_stretches_it_is_flow_matching():
     assert metrics["unweighted"].item() == pytest.approx(loss.item())
 
 
+def test_the_held_out_error_is_not_named_as_the_loss_that_is_trained_on():
+    model = MeanFlow(POINT)
+    batch = Batch({"points": torch.zeros(100, 1)}, BatchRandom(0, stop=100))
+    held_out = model.evaluate(batch)
+    assert "loss" not in held_out and model.monitor in held_out and model.monitor in model.figures
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_so_many_examples_learn_a_stretch_and_the_others_the_velocity(share):
     model, seen = MeanFlow(POINT, stretch_share=share, **MeanFlow.tiny), []
