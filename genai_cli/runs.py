@@ -98,6 +98,12 @@ def load_another(key: str, folder: str, spec: Spec, device: torch.device) -> Gen
     if trained.spec.modality != spec.modality or trained.spec.shape != spec.shape:
         found, wanted = ("x".join(map(str, each.shape)) + f" {each.modality}" for each in (trained.spec, spec))
         raise ConfigError(f"{key}={folder} was trained on {found}, not on {wanted}")
+    if config.model.get("condition") == "label" and len(trained.spec.classes) != len(spec.classes):
+        found, wanted = len(trained.spec.classes), len(spec.classes)
+        raise ConfigError(
+            f"{key}={folder} was told which of {found} classes it saw, but these data have {wanted}: give a run of "
+            "data with the same classes, or one trained with model.condition=null"
+        )
     return trained.model.requires_grad_(False)
 
 

@@ -52,6 +52,9 @@ def measure_passages(
         "words": "runs of letters; Chinese characters and marks singly",
     }  # fmt: skip
     yield from _repetition(ours, others, described, config.seed)
+    if max(map(len, others["train"])) < COPY:
+        notes.append(f"copied_{COPY}: texts of {length} tokens are shorter than {COPY} characters")
+        return
     shares = torch.tensor(copied(ours, text_of(train, tokenizer)))
     controls = {
         name: sum(copied(others[name], text_of(train, tokenizer))) / count for name in ("real", "train", "noise")

@@ -39,11 +39,12 @@ class DDPM(GenerativeModel):
 
     modalities = ("image", "points", "latents")
     figures = {
+        "unweighted_loss": "squared error of the prediction, no likelihood",
         "bits_per_dim": "bits per dimension, upper bound on -log P(x)",
         "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",
         "nll_step_error": "nats, what half the steps of the flow would change",
     }
-    monitor = "loss"
+    monitor = "unweighted_loss"
     tiny = {"width": 8, "num_timesteps": 8, "sampling_steps": 4}
     rules = {
         "sampling_steps <= num_timesteps": "sampling_steps must be at most num_timesteps",
@@ -91,9 +92,9 @@ class DDPM(GenerativeModel):
         t = 1 + batch.random.integers(self.num_timesteps)  # (B,), in 1..T
         error = self._squared_error(batch, t)  # (B,)
         if self.min_snr is None:
-            return error.mean(), {}
+            return error.mean(), {"unweighted_loss": error.mean()}
         weight = min_snr_weight(self.objective, self.alpha[t], self.sigma[t], gamma=self.min_snr)
-        return (weight * error).mean(), {"unweighted": error.mean()}
+        return (weight * error).mean(), {"unweighted_loss": error.mean()}
 
     def evaluate(self, batch: Batch) -> Metrics:
         """The unweighted loss at timesteps spread evenly over each example's own T; the bound or likelihood."""
@@ -103,7 +104,7 @@ class DDPM(GenerativeModel):
             position = (stratum + offset) / EVALUATED_TIMESTEPS  # (B,), in [0, 1)
             t = 1 + (position * self.num_timesteps).long().clamp(max=self.num_timesteps - 1)
             error += self._squared_error(batch, t)
-        return {"loss": error / EVALUATED_TIMESTEPS, **self._likelihood(batch)}
+        return {"unweighted_loss": error / EVALUATED_TIMESTEPS, **self._likelihood(batch)}
 
     @torch.no_grad()
     def sample(

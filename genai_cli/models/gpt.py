@@ -15,7 +15,7 @@ from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.next_token import masked_mean, next_token_figures, next_token_loss
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.transformer import CausalTransformer
+from genai_cli.nn.transformer import Transformer
 from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.generation import generate
 
@@ -50,7 +50,7 @@ class GPT(GenerativeModel):
         (self.context,) = spec.shape  # T, tokens that a prediction may look back on
         self.tokenizer = tokenizer_of(spec)
         self.embedding = nn.Embedding(spec.vocabulary_size, width)
-        self.transformer = CausalTransformer(
+        self.transformer = Transformer(
             context=self.context, width=width, depth=depth, heads=heads, kv_heads=kv_heads,
             activation=activation, positions=positions, dropout=dropout,
         )  # fmt: skip

@@ -15,7 +15,7 @@ from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.pixel_tokens import CodeTokens, PixelTokens
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.transformer import CausalTransformer
+from genai_cli.nn.transformer import Transformer
 from genai_cli.rules import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.decoding import draw_tokens
 from genai_cli.samplers.keep import given_rows, kept_pixels
@@ -57,7 +57,7 @@ class ImageGPT(GenerativeModel):
         self.conditional = conditional
         self.start = nn.Embedding(len(spec.classes) if conditional else 1, width)
         self.embedding = nn.Embedding(self.pixels.vocabulary_size, width)
-        self.transformer = CausalTransformer(
+        self.transformer = Transformer(
             context=self.pixels.length, width=width, depth=depth, heads=heads, positions="learned", dropout=dropout
         )
         self.head = nn.Linear(width, self.pixels.vocabulary_size, bias=False)

@@ -1,4 +1,4 @@
-"""The causal transformer (Vaswani et al. 2017; pre-norm as in GPT-2), with a static key-value cache for decoding.
+"""The transformer (Vaswani et al. 2017; pre-norm as in GPT-2): causal, with a static key-value cache, or seeing all.
 
 Attention is fused (`scaled_dot_product_attention`); queries, keys and values come from one product.
 """
@@ -48,8 +48,8 @@ class KeyValueCache:
         self.length = 0
 
 
-class CausalSelfAttention(nn.Module):
-    """Attention of each token to itself and those before it.
+class SelfAttention(nn.Module):
+    """Attention of each token to itself and those before it; if not `is_causal`, to those after it, too.
 
     `kv_heads` < `heads` shares each key and value head among several query heads (Ainslie et al. 2023, GQA).
     Queries and keys are normalised per head, which keeps the logits bounded (Dehghani et al. 2023, section 2).
@@ -65,7 +65,7 @@ class CausalSelfAttention(nn.Module):
         is_causal: bool = True,
     ):
         super().__init__()
-        self.is_causal = is_causal  # else each token sees those after it, too
+        self.is_causal = is_causal
         self.heads, self.kv_heads = heads, kv_heads or heads
         self.head_dim = width // heads
         self.dropout = dropout
@@ -133,7 +133,7 @@ class Block(nn.Module):
     ):
         super().__init__()
         self.attention_norm = nn.LayerNorm(width, bias=False)
-        self.attention = CausalSelfAttention(width, heads, kv_heads=kv_heads, dropout=dropout, is_causal=is_causal)
+        self.attention = SelfAttention(width, heads, kv_heads=kv_heads, dropout=dropout, is_causal=is_causal)
         self.feed_forward_norm = nn.LayerNorm(width, bias=False)
         self.feed_forward = FeedForward(width, activation=activation)
         self.dropout = dropout
@@ -144,10 +144,10 @@ class Block(nn.Module):
         return x + drop(self.feed_forward(self.feed_forward_norm(x)), self.dropout, self.training)
 
 
-class CausalTransformer(nn.Module):
+class Transformer(nn.Module):
     """`depth` blocks and a last norm: each output depends on the inputs at and before its place.
 
-    With `is_causal=False` on all inputs: an encoder (Devlin et al. 2019), which takes no caches.
+    If not `is_causal`, on all of them: an encoder (Devlin et al. 2019), which takes no caches.
     """
 
     def __init__(

@@ -31,7 +31,12 @@ class Predictor(Protocol):
 class Grammar(Protocol):
     """See `data/tokenizers.py`."""
 
+    is_default: bool
+    may_follow: Tensor | None
+
     def advance(self, tokens: Tensor) -> None: ...
+
+    def check_prompt(self, prompt: Tensor, room: int) -> None: ...
 
     def allowed(self, remaining: int) -> Tensor: ...
 
@@ -65,12 +70,10 @@ def generate(
     if prompt is not None and prompts is not None:
         raise ValueError("prompt and prompts exclude each other")
     given = [prompt] if prompt is not None else list(prompts or [])
-    rules = tokenizer.grammar(random.size) if grammar is not False else None
-    if grammar and rules is None:
-        raise ValueError("grammar=true: any of these tokens may follow any other; leave grammar out")
-    if grammar is None and not getattr(rules, "is_default", False):
-        rules = None
+    rules = chosen_grammar(tokenizer, random.size, grammar)
     tokens, known = lay_out(given, random, start=tokenizer.start, length=length)
+    for row in given if rules is not None else []:
+        rules.check_prompt(row, tokens.shape[1] - len(row))
     first = min((len(row) or 1 for row in given), default=1)
     num_dropped = 0 if any(map(len, given)) else 1
     if beam is not None:
@@ -84,6 +87,14 @@ def generate(
             **decoding,
         )  # fmt: skip
     return islice(columns, num_dropped, None)
+
+
+def chosen_grammar(tokenizer: Tokenizer, rows: int, grammar: bool | None) -> Grammar | None:
+    """The tokenizer's rules for `rows` sequences, where they are wanted (true), or usual and not unwanted (null)."""
+    rules = tokenizer.grammar(rows) if grammar is not False else None
+    if grammar and rules is None:
+        raise ValueError("grammar=true: any of these tokens may follow any other; leave grammar out")
+    return rules if grammar or (rules is not None and rules.is_default) else None
 
 
 def lay_out(prompts: Sequence[Tensor], random: RowRandom, *, start: int, length: int) -> tuple[Tensor, Tensor]:
