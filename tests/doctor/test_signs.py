@@ -105,6 +105,11 @@ def test_codes_like_the_prior_hold_nothing():
     assert signs["codes/active_units"] == 0 and signs["codes/mutual_information"] < 1e-6
 
 
+def test_nothing_is_said_of_the_code_of_one_example():
+    """As of a folder of twenty images, one of them for validation."""
+    assert code_signs(torch.ones(1, 3), torch.zeros(1, 3)) == {}
+
+
 def test_information_of_a_gaussian_channel():
     """x ~ N(0, s^2), q(z | x) = N(x, 1): I = log(1 + s^2) / 2."""
     x = 3 * torch.randn(4000, 1, generator=torch.Generator().manual_seed(1))
