@@ -69,6 +69,7 @@ def _configure_train(job: list[Typed], overrides: Overrides) -> Configured:
     if problems:
         raise ConfigError(*problems)
     _check_directory(config)
+    _check_teacher(config, "give the directory of a trained model")
     values, resolved = (prefer_typed(shown, composed.typed) for shown in (composed.values, composed.resolved))
     return Configured(config, None, values, resolved)
 
@@ -129,6 +130,13 @@ def _check_directory(config: Config) -> None:
             raise ConfigError(f"run.dir={config.run.dir} holds another run; {advised}", *changed)
 
 
+def _check_teacher(config: Config, remedy: str) -> None:
+    """The run that this one learns from must be there, also when it goes on: what it learns is made anew."""
+    teacher = config.model.get("teacher")
+    if teacher is not None and not is_run(Path(teacher)):
+        raise ConfigError(f"model.teacher={teacher} is no run directory, and no training is without it: {remedy}")
+
+
 def _missing_groups(composed: Composed, job: list[Typed], overrides: Overrides) -> list[str]:
     """One line for each group without a choice, unless a misspelt name of it is a problem already."""
     return [
@@ -152,6 +160,7 @@ def _configure_resumed(run: str, job: list[Typed], overrides: Overrides) -> Conf
     problems = [*overrides.problems, *problems]
     if problems:
         raise ConfigError(*problems)
+    _check_teacher(config, f"bring it back there, as it was when {directory} began")
     return Configured(config, directory, values, values)
 
 

@@ -35,6 +35,7 @@ HYDRA_KEYS = re.compile(r"hydra/(launcher|sweeper)|hydra\.(launcher|sweeper)(\.[
 SPECIAL = re.compile(r"""[][(){},'"\\$]""")  # in Hydra's grammar, outside of quotes
 RESOLVER = re.compile(r"\$\{[^{}]*:")  # ${oc.env:...}; a plain ${train.steps} is a reference, and safe
 LARGEST_SWEEP = 10_000  # jobs
+TEXTS = ("prompt", "stop")  # keys whose value is a text, taken as it is typed
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,12 @@ def _refuse_hostile(text: str, override: Override) -> None:
 def _quoted_where_needed(text: str) -> str:
     """`prompt=春眠` as `prompt='春眠'`, and a folder such as `seed-0-keep=top_half`, one of samples, likewise.
 
-    Hydra's grammar knows neither letters beyond ASCII nor a further = outside of quotes.
+    Hydra's grammar knows neither letters beyond ASCII nor a further = outside of quotes. A prompt is a text, whatever
+    is in it, unless it is quoted already: `prompt=To [MASK], or not`.
     """
     key, equals, value = text.partition("=")
+    if key in TEXTS and value not in ("", "null") and value[0] not in "'\"":
+        return f"{key}={quote(value)}"
     if not equals or (value.isascii() and "=" not in value) or SPECIAL.search(value):
         return text
     return f"{key}={quote(value)}"

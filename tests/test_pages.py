@@ -22,12 +22,11 @@ sys.exit("cannot be composed: " + "; ".join(failed) if failed else 0)
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the package, its YAML files and the tests of models, with the files that the pages say to add."""
+    """A copy of the package, its YAML files and its tests, with the files that the pages say to add."""
     folder = tmp_path_factory.mktemp("newcomer")
-    for name in ("genai_cli", "conf", "tests/models"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("tests/__init__.py", "tests/conftest.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder / name)
+    for name in ("genai_cli", "conf", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "golden"))
+    shutil.copy(ROOT / "pyproject.toml", folder / "pyproject.toml")
     for page in PAGES:
         files = FILE_WITH_CONTENT.findall(page.read_text(encoding="utf-8"))
         assert len(files) == 2, f"{page}: one Python file and one YAML"

@@ -46,6 +46,12 @@ def test_what_is_streamed_is_the_first_sample(runs, tmp_path, capsys) -> None:
     assert printed.startswith("To be") and printed.rstrip("\n\ufffd") == written.rstrip("\n\ufffd")
 
 
+@pytest.mark.parametrize("prompt", ["To be, or [not] {to} be", "a = b: (c", "12", "'To be,'", "it's"])
+def test_a_prompt_is_the_text_that_was_typed(runs, tmp_path, prompt) -> None:
+    assert sample(f"run={runs['text']}", "num_samples=1", f"prompt={prompt}", "length=2", f"out={tmp_path}") == 0
+    assert (tmp_path / "00000.txt").read_text(errors="replace").startswith(prompt.strip("'"))
+
+
 def test_prompts_take_turns(runs, tmp_path) -> None:
     assert sample(f"run={runs['text']}", "num_samples=5", "prompts=[To, not to be]", "length=4", f"out={tmp_path}") == 0
     texts = [path.read_bytes() for path in sorted(tmp_path.glob("0*.txt"))]

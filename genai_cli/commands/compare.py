@@ -34,7 +34,7 @@ from genai_cli.locate import find_run, is_run, make_directory, read_lines
 from genai_cli.media.files import write_file
 from genai_cli.metrics.record import read_records, same_protocol
 from genai_cli.overrides import quote
-from genai_cli.report.comparison import Contestant, charts, choose_metric, comparison_page, named, rows
+from genai_cli.report.comparison import Contestant, charts, choose_metric, comparison_page, floor, grid, named, rows
 from genai_cli.report.standalone import png_file, svg_file
 from genai_cli.rules import seconds_of
 from genai_cli.runs import TrainedRun
@@ -272,6 +272,9 @@ def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -
     what = f"Each trained for {config.budget} on {config.dataset}, one after the other. " if config.model else ""
     lead = f"{what}{config.num_samples:,} samples each, {config.split} split, seed {config.seed}."
     differing = _differing_protocols(contestants, metric)
+    level = floor([each for each in contestants if metric in each.metrics], str(metric))
+    if level is not None:
+        lead += f" Of as many real examples, {metric} is {level:.3g}."
     notes = [f"{name} do not compare: {words}" for name, words in differing.items()]
     if config.by is not None and not is_measured:
         notes.append(f"by={config.by} was measured of none")
@@ -282,7 +285,12 @@ def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -
         svg = svg_file(chart, f"{metric} against {label}: {title}")
         write_file(path, svg.encode())
         write_file(path.with_suffix(".png"), png_file(svg))
+    print(lead)
     print_table(*rows(contestants))
+    by_number = grid(contestants, metric) if metric else None
+    if by_number is not None:
+        print()
+        print_table(*by_number)
     for note in notes:
         print(f"note: {note}")
     print(f"\nwritten to {out / 'compare.html'}")

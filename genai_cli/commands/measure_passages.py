@@ -52,6 +52,9 @@ def measure_passages(
         "words": "runs of letters; Chinese characters and marks singly",
     }  # fmt: skip
     yield from _repetition(ours, others, described, config.seed)
+    if max(map(len, others["train"])) < COPY:
+        notes.append(f"copied_{COPY}: texts of {length} tokens are shorter than {COPY} characters")
+        return
     shares = torch.tensor(copied(ours, text_of(train, tokenizer)))
     controls = {
         name: sum(copied(others[name], text_of(train, tokenizer))) / count for name in ("real", "train", "noise")
@@ -65,7 +68,8 @@ def measure_passages(
 
 
 def _samples(trained: TrainedRun, count: int, config: EvaluateConfig, device: torch.device) -> Tensor:
-    takes_length = "length" in inspect.signature(trained.model.sample).parameters
+    parameters = inspect.signature(trained.model.sample).parameters
+    takes_length = "length" in parameters and not trained.model.is_bound_to_window
     options = {"length": max(LENGTH, trained.spec.shape[0])} if takes_length else {}
     options |= sampling_options(config.sampling, trained)
     seed = mix(config.seed, _SAMPLES)

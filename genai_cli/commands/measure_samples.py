@@ -110,6 +110,8 @@ def sampler(trained: TrainedRun, given: dict[str, Any]) -> dict[str, Any]:
     parameters = inspect.signature(trained.model.sample).parameters.values()
     options = {each.name: each.default for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
     own = {key.removeprefix("sampling_"): trained.config.model.get(key) for key in ("solver", "sampling_steps")}
+    if given.get("evaluations") is not None:
+        own.pop("steps")  # these decide them
     options |= {key: value for key, value in own.items() if options.get(key, 0) is None}
     return {key: value for key, value in {**options, **given}.items() if value is not None}
 

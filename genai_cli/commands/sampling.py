@@ -15,6 +15,7 @@ from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.errors import ConfigError
 from genai_cli.media.midi import quantise
 from genai_cli.media.rolls import roll_of_score
+from genai_cli.models.base import GenerativeModel
 from genai_cli.runs import TrainedRun, load_another
 
 
@@ -42,8 +43,12 @@ def asking_prompt(condition: dict[str, float], options: dict[str, Any], trained:
     """The prompt among `options`, if any, with the token that asks for a property in place of its first."""
     words = ", ".join(f"condition.{name}={value:g}" for name, value in condition.items())
     tokenizer = tokenizer_from_json(trained.spec.tokenizer) if trained.spec.tokenizer else None
-    if not isinstance(tokenizer, SmilesTokenizer) or "prompt" not in inspect.signature(trained.model.sample).parameters:
-        raise ConfigError(f"{words}: only molecules that a model draws from left to right can be asked for")
+    takes_prompt = "prompt" in inspect.signature(trained.model.sample).parameters
+    sees_what_asks = type(trained.model).read_prompt is GenerativeModel.read_prompt
+    if not isinstance(tokenizer, SmilesTokenizer) or not takes_prompt or not sees_what_asks:
+        raise ConfigError(
+            f"{words}: only molecules can be asked for, of a model that reads what stands before them; a gpt does"
+        )
     if "prompts" in options:
         raise ConfigError(f"{words}: goes with one prompt, not with prompts")
     try:

@@ -113,6 +113,7 @@ def _build(config: Config, device: torch.device, folder: Path | None = None) -> 
     _teach(config, model, device)
     check_overrides(config.optimizer, model.parameter_groups())
     _check_evaluation(config, model)
+    _check_sharding(config, model)
     if config.device.compile and model.differentiates_twice:
         raise ConfigError(
             f"device.compile=true: a loss of model={config.model['name']} holds a gradient (a penalty on it, say), "
@@ -143,6 +144,34 @@ def _check_evaluation(config: Config, model: GenerativeModel) -> None:
         raise ConfigError(f"train.score_samples={train.score_samples}: {model.spec.modality} has no score; set it null")
     if train.score_samples is not None and train.evaluate_every is None:
         raise ConfigError(f"train.score_samples={train.score_samples} needs train.evaluate_every, such as 500")
+
+
+def _check_sharding(config: Config, model: GenerativeModel) -> None:
+    """Refuse weights divided among processes where something needs them whole."""
+    if not config.device.shard:
+        return
+    problems = []
+    if not model.shard_units():
+        name, remedy = config.model["name"], "train it undivided, with device.shard=false"
+        problems.append(f"device.shard=true: model={name} cannot be divided: {_why_whole(model)}; {remedy}")
+    if config.device.compile:
+        problems.append("device.shard=true: device.compile=true would pass by what gathers weights; choose one of them")
+    if config.train.accumulate == "auto":
+        problems.append("device.shard=true: with train.accumulate=auto, where memory runs out in one process, the "
+                        "others would wait for it; give a number")  # fmt: skip
+    if config.freeze or config.adapter.name != "none":
+        problems.append("device.shard=true: weights that freeze or adapter keep as they were are not divided; leave "
+                        "them out")  # fmt: skip
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _why_whole(model: GenerativeModel) -> str:
+    if len(model.parameter_groups()) > 1:
+        return "it has several players, and each one's turn needs the weights of the others"
+    if model.differentiates_twice:
+        return "its loss holds a gradient, and weights gathered for one pass are gone in the second"
+    return "its loss does more than call one module, and only a call gathers weights"
 
 
 def _take_directory(config: Config, folder: Path | None) -> Path:

@@ -284,6 +284,18 @@ class SmilesGrammar(Grammar):
     def select(self, rows: Tensor) -> None:
         self.readings = [self.readings[i] for i in rows.tolist()]
 
+    def check_prompt(self, prompt: Tensor, room: int) -> None:
+        reading: Reading | None = Reading()
+        for token in prompt[1:].tolist():  # the first stands before the molecule
+            name = self.tokens[token - 1] if 0 < token <= len(self.tokens) else "the end"
+            reading = reading.push(name)
+            if reading is None:
+                raise ValueError(f"no molecule begins like the prompt: {name!r} cannot stand there")
+        rest = reading.tokens_to_end()
+        if rest is None or rest + 1 > room:
+            needed = "none can be made of it" if rest is None else f"it takes {rest + 1}, its end included"
+            raise ValueError(f"the prompt cannot become a molecule in {room} more tokens: {needed}")
+
 
 @cache
 def valence_of(token: str) -> int | None:

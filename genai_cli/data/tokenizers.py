@@ -19,6 +19,7 @@ class Grammar(ABC):
     """Which tokens may come next in each of B sequences that are being drawn, so that what is drawn can be read."""
 
     is_default = True  # whether it is used unless the user says otherwise
+    may_follow: Tensor | None = None  # (V, V) bool: which tokens may follow token i, where the last alone decides
 
     @abstractmethod
     def advance(self, tokens: Tensor) -> None:
@@ -31,6 +32,9 @@ class Grammar(ABC):
     @abstractmethod
     def select(self, rows: Tensor) -> None:
         """Go on with the sequences `rows` (B',) in place of all, as a search over several of each does."""
+
+    def check_prompt(self, prompt: Tensor, room: int) -> None:  # noqa: B027 - most prompts can be gone on with
+        """Raise ValueError where no sequence of at most `room` tokens more begins with `prompt` (P,)."""
 
 
 class FollowGrammar(Grammar):

@@ -6,6 +6,7 @@ two objectives this is the masked language model; the next-sentence task is left
 """
 
 import re
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,9 +18,11 @@ from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.next_token import masked_mean
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.transformer import CausalTransformer
+from genai_cli.nn.transformer import Transformer
 from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
-from genai_cli.samplers.unmasking import unmask
+from genai_cli.samplers.chains import Chain
+from genai_cli.samplers.generation import chosen_grammar, generate
+from genai_cli.samplers.unmasking import NextPlace, unmask
 
 HIDDEN, RANDOM = 0.8, 0.1  # of the chosen tokens: hidden, replaced by any token; the rest stays (Section 3.1)
 MASK = re.compile(r"\[MASK(?::(\d+))?\]")
@@ -56,7 +59,7 @@ class BERT(GenerativeModel):
         self.mask_token = spec.vocabulary_size  # a token of its own, after the others
         self.num_chosen = max(1, round(mask_rate * self.context))  # of each window: as many in each
         self.embedding = nn.Embedding(spec.vocabulary_size + 1, width)
-        self.transformer = CausalTransformer(
+        self.transformer = Transformer(
             context=self.context, width=width, depth=depth, heads=heads, activation=activation, positions=positions,
             dropout=dropout, is_causal=False,
         )  # fmt: skip
@@ -67,6 +70,9 @@ class BERT(GenerativeModel):
         """(B, T) int64, some of them hidden -> logits (B, T, V) of each place."""
         features = self.transformer(self.embedding(tokens))
         return F.linear(features, self.embedding.weight[: self.mask_token], self.bias)
+
+    def shard_units(self) -> list[nn.Module]:
+        return [*self.transformer.blocks, self]
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Nats per chosen token."""
@@ -112,7 +118,7 @@ class BERT(GenerativeModel):
         return masked_mean(self.transformer(self.embedding(tokens)), mask)
 
     def read_prompt(self, text: str) -> Tensor:
-        """A text in which [MASK] stands for a hidden token and [MASK:n] for n of them."""
+        """A text in which [MASK] stands for a hidden token and [MASK:n] for n of them; music: paths of MIDI files."""
         parts, position = [], 0
         for match in MASK.finditer(text):
             parts.append(self._encode(text[position : match.start()]))
@@ -122,7 +128,11 @@ class BERT(GenerativeModel):
         return torch.cat(parts)
 
     def _encode(self, text: str) -> Tensor:
-        return self.tokenizer.encode(text) if text else torch.zeros(0, dtype=torch.int64)
+        if not text:
+            return torch.zeros(0, dtype=torch.int64)
+        if self.spec.modality == "music":
+            return self.tokenizer.prompt(text.strip())[1:]  # without what stands before a piece
+        return self.tokenizer.encode(text)
 
     @torch.inference_mode()
     def sample(
@@ -134,18 +144,51 @@ class BERT(GenerativeModel):
         temperature: PositiveFloat = 1.0,
         top_k: PositiveInt | None = None,
         prompt: Tensor | None = None,
+        grammar: bool | None = None,
     ) -> Tensor:
-        """(B, T) int64: all hidden tokens filled in, by default one a step. For a prompt see `read_prompt`."""
+        """(B, T) int64: all hidden tokens filled in, by default one a step. For a prompt see `read_prompt`.
+
+        `grammar`: whether only what can be read back is drawn; null: in music. Molecules are then drawn from left to
+        right, for whether what is filled in of one can be completed takes a search to tell.
+        """
         if prompt is None:
             prompt = torch.full((self.context,), self.mask_token)
         if not 0 < len(prompt) <= self.context:
             raise ValueError(f"prompt has {len(prompt)} tokens; between 1 and {self.context} fit")
-        if not (prompt == self.mask_token).any():
+        is_hidden = prompt == self.mask_token  # (P,)
+        if not is_hidden.any():
             raise ValueError(
                 "prompt hides nothing: write [MASK], or [MASK:n] for n tokens, where it is to be filled in"
             )
-        tokens = prompt.to(random.device).repeat(random.size, 1)
+        rules = chosen_grammar(self.tokenizer, random.size, grammar)
+        if rules is not None and rules.may_follow is None:
+            if steps is not None or order != "random":
+                raise ValueError("grammar=true draws one token after the other: it takes no steps and no order")
+            return self._left_to_right(random, prompt, is_hidden, temperature=temperature, top_k=top_k)
+        given = (~is_hidden).nonzero()
+        predict = partial(self._logits_within, num_inner=int(given.max()) if len(given) else 0)
         return unmask(
-            self.forward, tokens, random, mask_token=self.mask_token, steps=steps or len(prompt), order=order,
-            temperature=temperature, top_k=top_k,
+            predict, prompt.to(random.device).repeat(random.size, 1), random, mask_token=self.mask_token,
+            steps=steps or len(prompt), order=order, temperature=temperature, top_k=top_k,
+            chain=Chain(rules.may_follow.to(random.device)) if rules is not None else None, start=self.tokenizer.start,
         )  # fmt: skip
+
+    def _logits_within(self, tokens: Tensor, *, num_inner: int) -> Tensor:
+        """Logits (B, T, V), by which no sequence ends in the first `num_inner` places: what is given comes after."""
+        logits = self(tokens)
+        if self.tokenizer.end is not None:
+            logits[:, :num_inner, self.tokenizer.end] = -torch.inf
+        return logits
+
+    def _left_to_right(self, random: RowRandom, prompt: Tensor, is_hidden: Tensor, **decoding: float | None) -> Tensor:
+        """(B, P): by the grammar, the next token always."""
+        num_given = int((~is_hidden).sum())
+        if is_hidden[:num_given].any():
+            raise ValueError("grammar=true draws from left to right: write [MASK:n] at the end of the prompt only")
+        begun = torch.cat([torch.tensor([self.tokenizer.start]), prompt[:num_given]])
+        predict = NextPlace(
+            lambda tokens: F.pad(self(tokens[:, 1:]), (0, 0, 1, 0)), places=1 + len(prompt), mask_token=self.mask_token
+        )
+        length = len(prompt) - num_given
+        places = generate(predict, self.tokenizer, random, length=length, prompt=begun, grammar=True, **decoding)
+        return torch.stack(list(places), 1)[:, 1:]

@@ -8,7 +8,7 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
@@ -21,6 +21,7 @@ from genai_cli.samplers.guidance import conditioned
 from genai_cli.samplers.likelihood import negative_log_likelihood
 from genai_cli.samplers.predictions import min_snr_weight, prediction_target, prediction_to_x0
 from genai_cli.samplers.schedules import SCHEDULES, karras_sigmas, sigma_of_alpha_bar, spaced_timesteps
+from genai_cli.samplers.solvers import count_steps
 
 EVALUATED_TIMESTEPS = 4  # of each held-out example
 HIGHEST = 80.0  # where a schedule has higher noise levels, beside which no signal is left (Karras et al. 2022, Table 1)
@@ -38,11 +39,12 @@ class DDPM(GenerativeModel):
 
     modalities = ("image", "points", "latents")
     figures = {
+        "unweighted_loss": "squared error of the prediction, no likelihood",
         "bits_per_dim": "bits per dimension, upper bound on -log P(x)",
         "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",
         "nll_step_error": "nats, what half the steps of the flow would change",
     }
-    monitor = "loss"
+    monitor = "unweighted_loss"
     tiny = {"width": 8, "num_timesteps": 8, "sampling_steps": 4}
     rules = {
         "sampling_steps <= num_timesteps": "sampling_steps must be at most num_timesteps",
@@ -85,14 +87,17 @@ class DDPM(GenerativeModel):
             dropout=dropout, condition=condition, label_dropout=label_dropout,
         )  # fmt: skip
 
+    def shard_units(self) -> list[nn.Module]:
+        return self.network.shard_units()
+
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Algorithm 1: the squared error of the prediction at a random timestep of each example."""
         t = 1 + batch.random.integers(self.num_timesteps)  # (B,), in 1..T
         error = self._squared_error(batch, t)  # (B,)
         if self.min_snr is None:
-            return error.mean(), {}
+            return error.mean(), {"unweighted_loss": error.mean()}
         weight = min_snr_weight(self.objective, self.alpha[t], self.sigma[t], gamma=self.min_snr)
-        return (weight * error).mean(), {"unweighted": error.mean()}
+        return (weight * error).mean(), {"unweighted_loss": error.mean()}
 
     def evaluate(self, batch: Batch) -> Metrics:
         """The unweighted loss at timesteps spread evenly over each example's own T; the bound or likelihood."""
@@ -102,7 +107,7 @@ class DDPM(GenerativeModel):
             position = (stratum + offset) / EVALUATED_TIMESTEPS  # (B,), in [0, 1)
             t = 1 + (position * self.num_timesteps).long().clamp(max=self.num_timesteps - 1)
             error += self._squared_error(batch, t)
-        return {"loss": error / EVALUATED_TIMESTEPS, **self._likelihood(batch)}
+        return {"unweighted_loss": error / EVALUATED_TIMESTEPS, **self._likelihood(batch)}
 
     @torch.no_grad()
     def sample(
@@ -111,6 +116,7 @@ class DDPM(GenerativeModel):
         *,
         solver: Literal["ddpm", "ddim", "euler", "heun", "dpmpp_2m", "unipc"] | None = None,
         steps: PositiveInt | None = None,
+        evaluations: PositiveInt | None = None,
         spacing: Literal["uniform", "karras"] | None = None,
         eta: Probability | None = None,
         churn: NonNegativeFloat | None = None,
@@ -124,7 +130,7 @@ class DDPM(GenerativeModel):
         resample: PositiveInt | None = None,
     ) -> Tensor:
         """`solver` and `steps` are by default the model's own; the other options are those of samplers/solvers.py,
-        guidance.py and editing.py (`given` and what follows).
+        guidance.py and editing.py (`given` and what follows). `evaluations` of the network may be given for `steps`.
 
         `spacing=uniform` visits the timesteps in even strides, `karras` noise levels between them, too, none above
         HIGHEST. By default heun takes the latter: a slope in sigma says little over a stride from 20,000 to 6.
@@ -133,8 +139,9 @@ class DDPM(GenerativeModel):
             self.denoise, self.network, random, value_range=self.spec.value_range,
             label=label, guidance=guidance, guidance_interval=guidance_interval, guide=guide,
         )  # fmt: skip
-        spacing = spacing or ("karras" if (solver or self.solver) == "heun" else "uniform")
-        sigmas = self._sigmas(steps or self.sampling_steps, spacing)
+        chosen = solver or self.solver
+        count = count_steps(chosen, self.sampling_steps, steps=steps, evaluations=evaluations, keep=keep)
+        sigmas = self._sigmas(count, spacing or ("karras" if chosen == "heun" else "uniform"))
         return draw(
             solver, self.solver, denoise, sigmas, random, self.spec.shape, eta=eta, churn=churn,
             given=given, keep=keep, strength=strength, resample=resample,

@@ -7,7 +7,7 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
@@ -26,6 +26,7 @@ from genai_cli.samplers.editing import draw
 from genai_cli.samplers.guidance import conditioned
 from genai_cli.samplers.likelihood import negative_log_likelihood
 from genai_cli.samplers.schedules import karras_sigmas
+from genai_cli.samplers.solvers import count_steps
 
 EVALUATED_LEVELS = 4  # of each held-out example
 
@@ -86,6 +87,9 @@ class EDM(GenerativeModel):
             dropout=dropout, condition=condition, label_dropout=label_dropout,
         )  # fmt: skip
 
+    def shard_units(self) -> list[nn.Module]:
+        return self.network.shard_units()
+
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         sigma = (self.noise_mean + self.noise_std * batch.random.normal()).exp()  # (B,)
         return self._squared_error(batch, sigma).mean(), {}
@@ -108,6 +112,7 @@ class EDM(GenerativeModel):
         *,
         solver: Literal["ddpm", "ddim", "euler", "heun", "dpmpp_2m", "unipc"] | None = None,
         steps: PositiveInt | None = None,
+        evaluations: PositiveInt | None = None,
         rho: PositiveFloat = 7.0,
         eta: Probability | None = None,
         churn: NonNegativeFloat | None = None,
@@ -120,12 +125,15 @@ class EDM(GenerativeModel):
         strength: Probability | None = None,
         resample: PositiveInt | None = None,
     ) -> Tensor:
-        """Noise levels even in sigma^(1 / rho). `solver` and `steps` are by default the model's own."""
+        """Noise levels even in sigma^(1 / rho). `solver` and `steps` are by default the model's own; `evaluations` of
+        the network may be given for `steps`."""
         denoise = conditioned(
             self.denoise, self.network, random, value_range=self.spec.value_range,
             label=label, guidance=guidance, guidance_interval=guidance_interval, guide=guide,
         )  # fmt: skip
-        sigmas = karras_sigmas(steps or self.sampling_steps, self.sigma_min, self.sigma_max, rho=rho)
+        chosen = solver or self.solver
+        count = count_steps(chosen, self.sampling_steps, steps=steps, evaluations=evaluations, keep=keep)
+        sigmas = karras_sigmas(count, self.sigma_min, self.sigma_max, rho=rho)
         return draw(
             solver, self.solver, denoise, sigmas, random, self.spec.shape, eta=eta, churn=churn,
             given=given, keep=keep, strength=strength, resample=resample,

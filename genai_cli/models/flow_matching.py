@@ -6,7 +6,7 @@
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
@@ -20,6 +20,7 @@ from genai_cli.samplers.guidance import conditioned
 from genai_cli.samplers.likelihood import negative_log_likelihood
 from genai_cli.samplers.pairs import Pairs, straightness
 from genai_cli.samplers.schedules import flow_sigmas, karras_sigmas
+from genai_cli.samplers.solvers import count_steps
 
 EVALUATED_TIMES = 4  # of each held-out example
 NUM_PAIRS = 10_000  # that a teacher makes
@@ -106,6 +107,9 @@ class FlowMatching(GenerativeModel):
         }:
             self.load_state_dict(weights)
 
+    def shard_units(self) -> list[nn.Module]:
+        return self.network.shard_units()
+
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         t = batch.random.normal().sigmoid() if self.time == "logit_normal" else batch.random.uniform()  # (B,)
         if self.pairs is not None:
@@ -147,6 +151,7 @@ class FlowMatching(GenerativeModel):
         *,
         solver: Literal["ddpm", "ddim", "euler", "heun", "dpmpp_2m", "unipc"] | None = None,
         steps: PositiveInt | None = None,
+        evaluations: PositiveInt | None = None,
         spacing: Literal["uniform", "karras"] = "uniform",
         eta: Probability | None = None,
         churn: NonNegativeFloat | None = None,
@@ -159,13 +164,15 @@ class FlowMatching(GenerativeModel):
         strength: Probability | None = None,
         resample: PositiveInt | None = None,
     ) -> Tensor:
-        """`solver` and `steps` are by default the model's own; `spacing=uniform` has steps of equal time."""
+        """`solver` and `steps` are by default the model's own; `spacing=uniform` has steps of equal time. `evaluations`
+        of the network may be given for `steps`."""
         denoise = conditioned(
             self.denoise, self.network, random, value_range=self.spec.value_range,
             label=label, guidance=guidance, guidance_interval=guidance_interval, guide=guide,
         )  # fmt: skip
-        steps = steps or self.sampling_steps
-        sigmas = flow_sigmas(steps, SIGMA_MAX) if spacing == "uniform" else karras_sigmas(steps, SIGMA_MIN, SIGMA_MAX)
+        chosen = solver or self.solver
+        count = count_steps(chosen, self.sampling_steps, steps=steps, evaluations=evaluations, keep=keep)
+        sigmas = flow_sigmas(count, SIGMA_MAX) if spacing == "uniform" else karras_sigmas(count, SIGMA_MIN, SIGMA_MAX)
         return draw(
             solver, self.solver, denoise, sigmas, random, self.spec.shape, eta=eta, churn=churn,
             given=given, keep=keep, strength=strength, resample=resample,

@@ -15,7 +15,7 @@ from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.next_token import masked_mean, next_token_figures, next_token_loss
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.transformer import CausalTransformer
+from genai_cli.nn.transformer import Transformer
 from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.generation import generate
 
@@ -50,7 +50,7 @@ class GPT(GenerativeModel):
         (self.context,) = spec.shape  # T, tokens that a prediction may look back on
         self.tokenizer = tokenizer_of(spec)
         self.embedding = nn.Embedding(spec.vocabulary_size, width)
-        self.transformer = CausalTransformer(
+        self.transformer = Transformer(
             context=self.context, width=width, depth=depth, heads=heads, kv_heads=kv_heads,
             activation=activation, positions=positions, dropout=dropout,
         )  # fmt: skip
@@ -66,6 +66,9 @@ class GPT(GenerativeModel):
     def logits(self, features: Tensor) -> Tensor:
         """(..., C) -> (..., V)."""
         return F.linear(features, self.embedding.weight if self.head is None else self.head.weight)
+
+    def shard_units(self) -> list[nn.Module]:
+        return [*self.transformer.blocks, self]
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         return next_token_loss(self(batch["tokens"][:, :-1]), batch), {}

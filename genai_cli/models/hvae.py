@@ -30,7 +30,8 @@ class HierarchicalVAE(GenerativeModel):
     """Convolutions with `depth` latent maps at each of several sides: one position, then 4 or 7 of a side, doubling.
 
     `inference=deep` lets a network of all that is known be the posterior; `ladder` multiplies the prior by what the
-    data say. The KL term's weight rises from zero in `beta_warmup` steps.
+    data say. In the first `beta_warmup` steps a coarse map's KL term weighs less, the coarsest's nothing at first: else
+    the finer maps, which learn sooner, leave it nothing to say.
     """
 
     modalities = ("image",)
@@ -54,20 +55,22 @@ class HierarchicalVAE(GenerativeModel):
         self.beta_warmup = beta_warmup
         self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
         channels, height, _ = spec.shape
-        sides = latent_sides(spec)
-        self.bottom_up = BottomUp(channels, width, sides, depth)
-        self.top_down = TopDown(width, latent_channels, sides, depth, is_ladder=inference == "ladder")
+        self.sides = latent_sides(spec)
+        self.bottom_up = BottomUp(channels, width, self.sides, depth)
+        self.top_down = TopDown(width, latent_channels, self.sides, depth, is_ladder=inference == "ladder")
         self.head = doubling(width, self.likelihood.num_outputs // height**2)
 
     def train_step(self, step: Step) -> None:
-        beta = min(1.0, (step.number + 1) / max(1, self.beta_warmup))
-        step.minimize("model", partial(self.loss, beta=beta))
+        step.minimize("model", partial(self.loss, warmth=min(1.0, (step.number + 1) / max(1, self.beta_warmup))))
 
-    def loss(self, batch: Batch, *, beta: float = 1.0) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, *, warmth: float = 1.0) -> tuple[Tensor, Metrics]:
         terms = self.terms(batch)
-        return (terms["reconstruction"] + beta * terms["kl"]).mean(), {
-            key: value.mean() for key, value in terms.items()
-        }
+        loss = terms["reconstruction"]
+        sides = sorted(set(self.sides))
+        for rank, side in enumerate(sides):
+            start = rank / max(1, len(sides) - 1)
+            loss = loss + (start + warmth * (1 - start)) * terms[f"kl_{side}"]
+        return loss.mean(), {key: value.mean() for key, value in terms.items()}
 
     def terms(self, batch: Batch) -> Metrics:
         """The negative bound and its terms, (B,) each, in nats; of the KL term also the share of each side."""

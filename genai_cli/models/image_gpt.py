@@ -15,7 +15,7 @@ from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.pixel_tokens import CodeTokens, PixelTokens
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.transformer import CausalTransformer
+from genai_cli.nn.transformer import Transformer
 from genai_cli.rules import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.decoding import draw_tokens
 from genai_cli.samplers.keep import given_rows, kept_pixels
@@ -57,7 +57,7 @@ class ImageGPT(GenerativeModel):
         self.conditional = conditional
         self.start = nn.Embedding(len(spec.classes) if conditional else 1, width)
         self.embedding = nn.Embedding(self.pixels.vocabulary_size, width)
-        self.transformer = CausalTransformer(
+        self.transformer = Transformer(
             context=self.pixels.length, width=width, depth=depth, heads=heads, positions="learned", dropout=dropout
         )
         self.head = nn.Linear(width, self.pixels.vocabulary_size, bias=False)
@@ -68,6 +68,9 @@ class ImageGPT(GenerativeModel):
         """(B, T) int64 and the starts (B,) -> logits (B, T, V), at t those of token t from the tokens before it."""
         x = torch.cat([self.start(start).unsqueeze(1), self.embedding(tokens[:, :-1])], dim=1)
         return self.head(self.transformer(x))
+
+    def shard_units(self) -> list[nn.Module]:
+        return [*self.transformer.blocks, self]
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Nats per pixel."""

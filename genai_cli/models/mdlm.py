@@ -11,8 +11,11 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.transformer import CausalTransformer
+from genai_cli.nn.transformer import Transformer
 from genai_cli.rules import Fraction, PositiveFloat, PositiveInt
+from genai_cli.samplers.chains import Chain
+from genai_cli.samplers.generation import chosen_grammar, generate
+from genai_cli.samplers.unmasking import NextPlace, draw_places, pin
 
 EVALUATED_TIMES = 8  # of each held-out window
 
@@ -46,10 +49,10 @@ class MDLM(GenerativeModel):
         super().__init__(spec)
         (self.context,) = spec.shape  # T
         self.hidden = spec.vocabulary_size  # the token that stands for any
-        self.start = tokenizer_of(spec).start
-        self.has_end = tokenizer_of(spec).end is not None  # sequences of their own, not windows of a stream
+        self.tokenizer = tokenizer_of(spec)
+        self.has_end = self.tokenizer.end is not None  # sequences of their own, not windows of a stream
         self.embedding = nn.Embedding(self.hidden + 1, width)
-        self.transformer = CausalTransformer(
+        self.transformer = Transformer(
             context=self.context + 1, width=width, depth=depth, heads=heads, dropout=dropout, is_causal=False
         )
         self.head = nn.Linear(width, self.hidden)  # never predicts that something is hidden
@@ -77,22 +80,44 @@ class MDLM(GenerativeModel):
         *,
         steps: PositiveInt | None = None,
         temperature: PositiveFloat = 1.0,
+        top_k: PositiveInt | None = None,
         prompt: Tensor | None = None,
+        grammar: bool | None = None,
     ) -> Tensor:
         """(B, T) int64: a window that begins with `prompt` (P,), or as if after a line break, which is not returned.
 
         In `steps`, by default T, time falls from 1 to 0; between t and s each hidden token is shown with probability
-        (t - s) / t, as the network draws it (Eq. 7). Once shown, it stays.
+        (t - s) / t, as the network draws it (Eq. 7). Once shown, it stays. `grammar`: whether only what can be read
+        back is drawn; null: in music. Molecules are then drawn from left to right, for whether what is shown of one
+        can be completed takes a search to tell.
         """
+        rules = chosen_grammar(self.tokenizer, random.size, grammar)
+        if rules is not None and rules.may_follow is None:
+            return self._left_to_right(random, steps, prompt, temperature=temperature, top_k=top_k)
+        chain = Chain(rules.may_follow.to(random.device)) if rules is not None else None
         tokens = self._all_hidden(random, prompt)
         steps = steps or self.context
         for step in range(steps):
             is_hidden = tokens == self.hidden  # (B, 1 + T)
             is_shown = is_hidden & (random.uniform(tokens.shape[1]) < 1 / (steps - step))  # t = 1 - step / steps
-            gumbel = -torch.log(-torch.log(random.uniform(tokens.shape[1], self.hidden).clamp(min=1e-20)))
-            drawn = (self._logits(tokens) / temperature + gumbel).argmax(2)  # (B, 1 + T), from the softmax
-            tokens = torch.where(is_shown, drawn, tokens)
+            logits = pin(self._logits(tokens), tokens, is_hidden)[:, 1:]
+            drawn, _ = draw_places(
+                logits, random, temperature=temperature, top_k=top_k, chain=chain, before=tokens[:, 0]
+            )
+            tokens = torch.where(is_shown, F.pad(drawn, (1, 0)), tokens)
         return tokens[:, 1:]
+
+    def _left_to_right(
+        self, random: RowRandom, steps: int | None, prompt: Tensor | None, **decoding: float | None
+    ) -> Tensor:
+        """(B, T): by the grammar, the next token always."""
+        if steps is not None:
+            raise ValueError(f"grammar=true draws one token after the other: it takes no steps={steps}")
+        self._all_hidden(random, prompt)  # checks the prompt
+        predict = NextPlace(self._logits, places=1 + self.context, mask_token=self.hidden)
+        length = self.context if prompt is None else 1 + self.context - len(prompt)
+        places = generate(predict, self.tokenizer, random, length=length, prompt=prompt, grammar=True, **decoding)
+        return torch.stack(list(places), 1)[:, -self.context :]
 
     def _nats(self, batch: Batch, t: Tensor) -> Tensor:
         """(B,) the nats of the tokens that are hidden at times `t` (B,) and count, over t."""
@@ -111,12 +136,14 @@ class MDLM(GenerativeModel):
         return self.head(self.transformer(self.embedding(tokens))).float()
 
     def _all_hidden(self, random: RowRandom, prompt: Tensor | None) -> Tensor:
-        """(B, 1 + T): the line break, the prompt, and nothing that is known after it."""
+        """(B, 1 + T): what stands before a window, the prompt, and nothing that is known after it.
+
+        Where sequences have an end, a prompt begins with what stands before it, which may ask for a property.
+        """
         known = [] if prompt is None else prompt.tolist()
-        if self.has_end and known[:1] == [self.start]:
-            known = known[1:]  # it stands before every window already
-        if len(known) >= self.context:
-            raise ValueError(f"a prompt of {len(known)} tokens leaves nothing of the {self.context} of a window")
+        known = known if self.has_end and known else [self.tokenizer.start, *known]
+        if len(known) > self.context:
+            raise ValueError(f"a prompt of {len(known) - 1} tokens leaves nothing of the {self.context} of a window")
         tokens = torch.full((random.size, 1 + self.context), self.hidden, device=random.device)
-        tokens[:, : 1 + len(known)] = torch.tensor([self.start, *known], device=random.device)
+        tokens[:, : len(known)] = torch.tensor(known, device=random.device)
         return tokens

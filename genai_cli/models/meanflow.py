@@ -37,10 +37,11 @@ class MeanFlow(GenerativeModel):
 
     modalities = ("image", "points", "latents")
     figures = {
+        "velocity_loss": "squared error of the velocity, a part of what is trained, no likelihood",
         "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",
         "nll_step_error": "nats, what half the steps of the flow would change",
     }
-    monitor = "loss"
+    monitor = "velocity_loss"
     tiny = {"width": 8}
     rules = {
         "width % 4 == 0": "width must be divisible by 4, the channels of a normalisation group",
@@ -98,7 +99,7 @@ class MeanFlow(GenerativeModel):
             eps = batch.random.normal(*self.spec.shape)
             velocity = self.mean_velocity(x.lerp(eps, self._to_shape(t)), t, t, label)
             error += (velocity - (eps - x)).square().flatten(1).mean(1)
-        metrics = {"loss": error / EVALUATED_TIMES}
+        metrics = {"velocity_loss": error / EVALUATED_TIMES}
         if self.spec.modality != "points":
             return metrics
         likelihood = negative_log_likelihood(

@@ -17,7 +17,7 @@ from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.nade import NADE
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.temporal import TemporalConvNet
-from genai_cli.nn.transformer import CausalTransformer, KeyValueCache
+from genai_cli.nn.transformer import KeyValueCache, Transformer
 from genai_cli.rules import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 State = Tensor | tuple[Tensor, Tensor]
@@ -60,7 +60,7 @@ class RollNet(GenerativeModel):
             self.reader = Recurrent(num_keys, width, cell=reader, depth=depth, dropout=dropout)
         self.transformer = None
         if attention > 0:
-            self.transformer = CausalTransformer(
+            self.transformer = Transformer(
                 context=self.context, width=width, depth=attention, heads=heads, dropout=dropout
             )
         self.head = nn.Linear(width, num_keys)

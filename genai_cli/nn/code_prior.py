@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.transformer import CausalTransformer
+from genai_cli.nn.transformer import Transformer
 
 
 class CodePrior(nn.Module):
@@ -15,7 +15,7 @@ class CodePrior(nn.Module):
         super().__init__()
         self.num_codes, self.length = num_codes, length
         self.embedding = nn.Embedding(num_codes + 1, width)  # the last one begins every sequence
-        self.transformer = CausalTransformer(
+        self.transformer = Transformer(
             context=length, width=width, depth=depth, heads=heads, positions="learned", activation="gelu"
         )
         self.head = nn.Linear(width, num_codes)

@@ -54,12 +54,16 @@ def product_of_gaussians(first: tuple[Tensor, Tensor], second: tuple[Tensor, Ten
 
 
 class BottomUp(nn.Module):
-    """Features of an image at each of `sides`, the coarsest first; the finest is at half of the image's side."""
+    """Features of an image at each of `sides`, the coarsest first; the finest is at half of the image's side.
+
+    To one position every place comes with weights of its own: an average would not say where a stroke is.
+    """
 
     def __init__(self, channels: int, width: int, sides: list[int], depth: int):
         super().__init__()
         self.sides = sides
         self.stem = nn.Conv2d(channels, width, 4, stride=2, padding=1)
+        self.gather = nn.Conv2d(width, width, sides[1])  # to one position
         self.blocks = nn.ModuleList(  # the finest first
             nn.ModuleList(bottleneck(width, max(1, width // 2), width, side) for _ in range(depth))
             for side in sides[::-1]
@@ -70,7 +74,7 @@ class BottomUp(nn.Module):
         features = []
         for side, blocks in zip(self.sides[::-1], self.blocks, strict=True):
             if h.shape[-1] != side:
-                h = F.adaptive_avg_pool2d(h, side)
+                h = self.gather(h) if side == 1 else F.adaptive_avg_pool2d(h, side)
             for block in blocks:
                 h = h + block(h)
             features.append(h)
@@ -105,11 +109,15 @@ class TopDownBlock(nn.Module):
 
 
 class TopDown(nn.Module):
-    """From one learned vector to features at the finest of `sides`, by `depth` latent maps at each."""
+    """From one learned vector to features at the finest of `sides`, by `depth` latent maps at each.
+
+    What one position knows reaches every place with weights of its own: repeated, all places would know the same.
+    """
 
     def __init__(self, width: int, latent_channels: int, sides: list[int], depth: int, *, is_ladder: bool):
         super().__init__()
         self.start = nn.Parameter(torch.zeros(1, width, 1, 1))
+        self.spread = nn.ConvTranspose2d(width, width, sides[1])  # from one position
         self.depth = depth
         self.blocks = nn.ModuleList(
             TopDownBlock(width, latent_channels, side, is_ladder=is_ladder) for side in sides for _ in range(depth)
@@ -121,7 +129,9 @@ class TopDown(nn.Module):
         """(count, width, side, side) and every latent map, the coarsest first."""
         h, latents = self.start.expand(count, -1, -1, -1), []
         for number, block in enumerate(self.blocks):
-            if h.shape[-1] != block.side:
+            if h.shape[-1] == 1 != block.side:
+                h = self.spread(h)
+            elif h.shape[-1] != block.side:
                 h = F.interpolate(h, size=(block.side, block.side), mode="nearest")
             known = None if features is None else features[number // self.depth]
             h, latent = block(h, known, noise, temperature=temperature)

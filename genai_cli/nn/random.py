@@ -60,6 +60,14 @@ def permuted(positions: Tensor, length: int, key: int) -> Tensor:
     return positions
 
 
+def inverse_cdf(logits: Tensor, threshold: Tensor) -> Tensor:
+    """(B,) int64: the token of softmax of `logits` (B, V) at which its cumulative distribution passes `threshold`
+    (B, 1) in [0, 1)."""
+    cumulative = logits.double().softmax(-1).cumsum(-1)  # (B, V)
+    threshold = threshold.double() * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
+
+
 class RowRandom(ABC):
     """Independent random numbers for the `size` rows of a batch, on `device`."""
 
@@ -83,10 +91,8 @@ class RowRandom(ABC):
         return (self.uniform(*shape) * high).long().clamp_(max=high - 1)
 
     def categorical(self, logits: Tensor) -> Tensor:
-        """(size,) int64 drawn from softmax of `logits` (size, V), by inverting the cumulative distribution."""
-        cumulative = logits.double().softmax(-1).cumsum(-1)  # (B, V)
-        threshold = self.uniform(1).double() * cumulative[:, -1:]
-        return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
+        """(size,) int64 drawn from softmax of `logits` (size, V)."""
+        return inverse_cdf(logits, self.uniform(1))
 
 
 class BatchRandom(RowRandom):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genai_cli.nn.transformer import CausalSelfAttention, KeyValueCache
+from genai_cli.nn.transformer import KeyValueCache, SelfAttention
 
 
 class Memory:
@@ -125,7 +125,7 @@ class RasterAttention(nn.Module):
         self.num_pixels = size[0] * size[1]  # T
         self.position = Position(self.first, size)
         self.norm = nn.LayerNorm(self.first, bias=False)
-        self.attention = CausalSelfAttention(self.first, heads)
+        self.attention = SelfAttention(self.first, heads)
         self.out = nn.Linear(self.first, width)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The causal transformer (Vaswani et al. 2017; pre-norm as in GPT-2), with a static key-value cache for decoding.
+"""The transformer (Vaswani et al. 2017; pre-norm as in GPT-2): causal, with a static key-value cache, or seeing all.
 
 Attention is fused (`scaled_dot_product_attention`); queries, keys and values come from one product.
 """
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genai_cli.nn.linear import FastLinear
+from genai_cli.nn.linear import FastLinear, fast_linear
 from genai_cli.nn.rotary import Rotary, Rotation, rotate
 
 Activation = Literal["gelu", "relu2", "swiglu"]
@@ -48,8 +48,8 @@ class KeyValueCache:
         self.length = 0
 
 
-class CausalSelfAttention(nn.Module):
-    """Attention of each token to itself and those before it.
+class SelfAttention(nn.Module):
+    """Attention of each token to itself and those before it; if not `is_causal`, to those after it, too.
 
     `kv_heads` < `heads` shares each key and value head among several query heads (Ainslie et al. 2023, GQA).
     Queries and keys are normalised per head, which keeps the logits bounded (Dehghani et al. 2023, section 2).
@@ -65,7 +65,7 @@ class CausalSelfAttention(nn.Module):
         is_causal: bool = True,
     ):
         super().__init__()
-        self.is_causal = is_causal  # else each token sees those after it, too
+        self.is_causal = is_causal
         self.heads, self.kv_heads = heads, kv_heads or heads
         self.head_dim = width // heads
         self.dropout = dropout
@@ -107,15 +107,15 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        hidden = self.into(x)
+        return self.out(self.activate(self.into(x)))
+
+    def activate(self, hidden: Tensor) -> Tensor:
         if self.activation == "gelu":
-            hidden = F.gelu(hidden, approximate="tanh")
-        elif self.activation == "relu2":
-            hidden = F.relu(hidden).square()  # So et al. 2021, Primer
-        else:
-            gate, value = hidden.chunk(2, -1)
-            hidden = F.silu(gate) * value
-        return self.out(hidden)
+            return F.gelu(hidden, approximate="tanh")
+        if self.activation == "relu2":
+            return F.relu(hidden).square()  # So et al. 2021, Primer
+        gate, value = hidden.chunk(2, -1)
+        return F.silu(gate) * value
 
 
 class Block(nn.Module):
@@ -133,7 +133,7 @@ class Block(nn.Module):
     ):
         super().__init__()
         self.attention_norm = nn.LayerNorm(width, bias=False)
-        self.attention = CausalSelfAttention(width, heads, kv_heads=kv_heads, dropout=dropout, is_causal=is_causal)
+        self.attention = SelfAttention(width, heads, kv_heads=kv_heads, dropout=dropout, is_causal=is_causal)
         self.feed_forward_norm = nn.LayerNorm(width, bias=False)
         self.feed_forward = FeedForward(width, activation=activation)
         self.dropout = dropout
@@ -143,11 +143,34 @@ class Block(nn.Module):
         x = x + drop(self.attention(self.attention_norm(x), rotation, cache), self.dropout, self.training)
         return x + drop(self.feed_forward(self.feed_forward_norm(x)), self.dropout, self.training)
 
+    def step(self, x: Tensor, rotation: Rotation | None, cache: KeyValueCache) -> Tensor:
+        """`forward` of the next token of each row, (B, C) -> (B, C), when nothing is dropped out.
 
-class CausalTransformer(nn.Module):
+        The same arithmetic without modules in between: of one token, calling them takes longer than computing.
+        """
+        attention, feed_forward = self.attention, self.feed_forward
+        num_queries, num_keys = attention.heads, attention.kv_heads
+        normed = torch.layer_norm(x, x.shape[1:], self.attention_norm.weight)
+        qkv = fast_linear(normed, attention.qkv.weight).view(len(x), 1, -1, attention.head_dim)
+        qk = torch.layer_norm(qkv.narrow(2, 0, num_queries + num_keys), (attention.head_dim,))
+        if rotation is not None:
+            qk = rotate(qk, rotation)
+        values = qkv.narrow(2, num_queries + num_keys, num_keys)
+        keys, values = cache.append(qk.narrow(2, num_queries, num_keys), values)
+        mixed = F.scaled_dot_product_attention(
+            qk.narrow(2, 0, num_queries).transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2),
+            enable_gqa=num_keys < num_queries,
+        )  # fmt: skip
+        x = x + fast_linear(mixed.view_as(x), attention.out.weight)
+        normed = torch.layer_norm(x, x.shape[1:], self.feed_forward_norm.weight)
+        hidden = feed_forward.activate(fast_linear(normed, feed_forward.into.weight))
+        return x + fast_linear(hidden, feed_forward.out.weight)
+
+
+class Transformer(nn.Module):
     """`depth` blocks and a last norm: each output depends on the inputs at and before its place.
 
-    With `is_causal=False` on all inputs: an encoder (Devlin et al. 2019), which takes no caches.
+    If not `is_causal`, on all of them: an encoder (Devlin et al. 2019), which takes no caches.
     """
 
     def __init__(
@@ -177,6 +200,8 @@ class CausalTransformer(nn.Module):
 
     def forward(self, x: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C), T <= context. With caches (`new_caches`), `x` follow the tokens that they hold."""
+        if caches and x.shape[1] == 1 and not self.training and not torch.is_autocast_enabled(x.device.type):
+            return self._step(x[:, 0], caches)[:, None]
         start = caches[0].length if caches else 0
         stop = start + x.shape[1]
         if self.position is not None:
@@ -186,6 +211,16 @@ class CausalTransformer(nn.Module):
         for index, block in enumerate(self.blocks):
             x = block(x, rotation, caches[index] if caches else None)
         return self.norm(x)
+
+    def _step(self, x: Tensor, caches: list[KeyValueCache]) -> Tensor:
+        """`forward` of one token that follows those of the caches, (B, C) -> (B, C)."""
+        place = caches[0].length
+        if self.position is not None:
+            x = x + self.position.weight[place]
+        rotation = self.rotary.forward(place, place + 1) if self.rotary is not None else None
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x = block.step(x, rotation, cache)
+        return torch.layer_norm(x, x.shape[1:], self.norm.weight)
 
     def new_caches(self) -> list[KeyValueCache]:
         """An empty cache for each block."""

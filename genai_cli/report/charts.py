@@ -126,16 +126,27 @@ class Mark:
     is_best: bool = False  # on the Pareto front
 
 
-def scatter_chart(title: str, x_label: str, y_label: str, marks: Sequence[Mark]) -> Markup:
-    """Points with bars for their intervals, those of one name joined; those on the Pareto front are filled."""
+def scatter_chart(
+    title: str, x_label: str, y_label: str, marks: Sequence[Mark], *, level: float | None = None
+) -> Markup:
+    """Points with bars for their intervals, those of one name joined; those on the Pareto front are filled.
+
+    `level` is what real data score, a dashed line.
+    """
     heights = [value for mark in marks for value in (mark.y, *(mark.interval or ()))]
     x = fitted([mark.x for mark in marks], LEFT, WIDTH - RIGHT - 40, is_log=None)
-    y = fitted(heights, HEIGHT - BOTTOM - 14, TOP)
+    heights += [level] if level is not None else []
+    is_log = max(heights) > 20 * min(heights) > 0
+    y = fitted(heights, HEIGHT - BOTTOM - 14, TOP, is_log=is_log)
     curves: dict[str, list[Mark]] = {}
     for mark in sorted(marks, key=lambda mark: mark.x):
         curves.setdefault(mark.name, []).append(mark)
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(mark.name for mark in marks))}
     parts = [_axes(x, y), element("text", x_label, x=(x.start + x.stop) / 2, y=HEIGHT - 4, text_anchor="middle")]
+    if level is not None:
+        dashed = {"stroke": "#777", "stroke_dasharray": "4 3"}
+        parts.append(element("line", x1=x.start, x2=x.stop, y1=y(level), y2=y(level), **dashed))
+        parts.append(element("text", "real data", x=x.start + 4, y=y(level) - 3, class_="name"))
     parts += [_line([(m.x, m.y) for m in curve], x, y, colours[name]) for name, curve in curves.items() if curve[1:]]
     for mark in marks:
         colour = colours[mark.name]
@@ -144,8 +155,20 @@ def scatter_chart(title: str, x_label: str, y_label: str, marks: Sequence[Mark])
             parts.append(element("line", x1=x(mark.x), x2=x(mark.x), y1=y(low), y2=y(high), stroke=colour))
         fill = colour if mark.is_best else "white"
         parts.append(element("circle", cx=x(mark.x), cy=y(mark.y), r=5, fill=fill, stroke=colour, stroke_width=2))
-    parts += _names({name: (x(curve[-1].x), y(curve[-1].y) - 10 * bool(curve[1:])) for name, curve in curves.items()})
+    ends = {name: (x(curve[-1].x), y(curve[-1].y) - 10 * bool(curve[1:])) for name, curve in curves.items()}
+    is_crowded = len(curves) > 2 and all(curve[1:] for curve in curves.values())
+    parts += _stack(colours, [height for _, height in ends.values()]) if is_crowded else _names(ends)
     return element("figure", element("figcaption", title, " (", y_label, ")"), _svg(title, join(*parts)))
+
+
+def _stack(colours: Mapping[str, str], ends: Sequence[float]) -> list[Markup]:
+    """The names of curves in their colours, one below the other, on the right where the curves do not end."""
+    is_low = sum(ends) / len(ends) > (TOP + HEIGHT - BOTTOM) / 2
+    first = TOP + 8 if is_low else HEIGHT - BOTTOM - 14 - 12 * len(colours)
+    return [
+        element("text", name, x=WIDTH - RIGHT, y=first + 12 * i, text_anchor="end", style=f"fill:{colour}")
+        for i, (name, colour) in enumerate(colours.items())
+    ]
 
 
 def _names(places: Mapping[str, tuple[float, float]]) -> list[Markup]:

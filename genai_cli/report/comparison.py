@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from genai_cli.report.charts import Mark, scatter_chart, short
+from genai_cli.report.charts import COLOURS, Mark, scatter_chart, short
 from genai_cli.report.html import Markup, element, join, table
 from genai_cli.report.page import Section, no, page
 
@@ -76,23 +76,63 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
 def charts(contestants: Sequence[Contestant], metric: str) -> dict[str, Markup]:
     """For each cost a chart of the metric against it, where two or more have both; the Pareto front is filled.
 
-    First, where runs were sampled in several ways, the metric against each option that is a number.
+    First, where runs were sampled in several ways, the metric against each option that is a number: all runs in one
+    chart if their curves can be told apart by colour, else a chart for each run.
     """
-    better = _better(contestants, metric)
-    drawn = {}
-    for label, cost in {**_numbers(contestants), **COSTS}.items():
-        have = [each for each in contestants if cost(each) is not None and each.value(metric) is not None]
-        if label in OF_RUNS:
-            have = _best_of_each_run(have, metric, better)
-        if len(have) < 2:
-            continue
-        front = pareto_front([(cost(each), _loss(each, metric, better)) for each in have])
-        marks = [
-            Mark(_curve(each, label), cost(each), each.value(metric), _interval(each.metrics[metric]), is_best)
-            for each, is_best in zip(have, front, strict=True)
-        ]
-        drawn[label] = scatter_chart(f"{metric} against {label}", label, f"{better} is better", marks)
+    numbers, drawn = _numbers(contestants), {}
+    for label, cost in {**numbers, **COSTS}.items():
+        names = dict.fromkeys(_curve(each, label) for each in contestants)
+        if label in numbers and len(names) > len(COLOURS):
+            for run in dict.fromkeys(each.run for each in contestants):
+                of_run = [each for each in contestants if each.run == run]
+                drawn |= _chart(of_run, metric, label, cost, of_run=f" of {run}")
+        else:
+            drawn |= _chart(contestants, metric, label, cost)
     return drawn
+
+
+def _chart(
+    contestants: Sequence[Contestant], metric: str, label: str, cost: Callable[[Contestant], float | None],
+    *, of_run: str = "",
+) -> dict[str, Markup]:  # fmt: skip
+    """The chart under its label, or nothing where there are not two points."""
+    have = [each for each in contestants if cost(each) is not None and each.value(metric) is not None]
+    better = _better(contestants, metric)
+    if label in OF_RUNS:
+        have = _best_of_each_run(have, metric, better)
+    if len(have) < 2:
+        return {}
+    front = pareto_front([(cost(each), _loss(each, metric, better)) for each in have])
+    marks = [
+        Mark(_curve(each, label), cost(each), each.value(metric), _interval(each.metrics[metric]), is_best)
+        for each, is_best in zip(have, front, strict=True)
+    ]
+    level = floor(have, metric)
+    chart = scatter_chart(f"{metric} against {label}{of_run}", label, f"{better} is better", marks, level=level)
+    return {f"{label}{of_run}": chart}
+
+
+def floor(contestants: Sequence[Contestant], metric: str) -> float | None:
+    """What as many real examples score, where it was measured and is the same for all."""
+    values = {(each.metrics[metric].get("controls") or {}).get("real") for each in contestants}
+    return values.pop() if len(values) == 1 else None
+
+
+def grid(contestants: Sequence[Contestant], metric: str) -> tuple[list[str], list[list[str]]] | None:
+    """Header and rows of the metric by the first option of samples that is a number; None where none differs.
+
+    A row for each way of sampling a run but for that number, a column for each of its values.
+    """
+    label = next(iter(_numbers(contestants)), None)
+    if label is None:
+        return None
+    cells: dict[str, dict[float, str]] = {}
+    for each in contestants:
+        if label in each.sampling and metric in each.metrics:
+            cells.setdefault(_curve(each, label), {})[each.sampling[label]] = _cell(each.metrics[metric])
+    values = sorted({value for row in cells.values() for value in row})
+    header = [f"{metric} by {label}", *map(str, values)]
+    return header, [[name, *(row.get(value, "") for value in values)] for name, row in cells.items()]
 
 
 def _numbers(contestants: Sequence[Contestant]) -> dict[str, Callable[[Contestant], float | None]]:
@@ -177,8 +217,9 @@ def comparison_page(title: str, lead: str, contestants: Sequence[Contestant], me
         if not entry.get("believed", True)
     ]
     listed = element("ul", *(element("li", doubt) for doubt in doubts))
+    by_number = grid(contestants, metric) if metric else None
     sections = [
-        Section("Table", table(*rows(contestants))),
+        Section("Table", join(*(table(*each) for each in (by_number, rows(contestants)) if each is not None))),
         Section("Charts", shown if drawn else no("there is no number that two of them share")),
         Section("Not to be believed (?)", listed if doubts else no("nothing here")),
         Section("Runs", table(["run", "directory"], [[each.name, each.folder] for each in contestants])),

@@ -51,7 +51,8 @@ def png_file(svg: str, *, scale: int = 3) -> bytes:
             draw.ellipse(box, fill=told["fill"], outline=colour if "stroke" in told else None, width=stroke)
         elif kind == "text":
             anchor = {"middle": "ms", "end": "rs"}.get(told.get("text-anchor", ""), "ls")
-            fill = NAME if told.get("class") == "name" else TEXT
+            own = told.get("style", "").removeprefix("fill:")
+            fill = own or (NAME if told.get("class") == "name" else TEXT)
             draw.text(place(told["x"], told["y"]), node.text or "", fill=fill, font=font, anchor=anchor)
     content = io.BytesIO()
     image.resize((round(width * scale), round(height * scale)), Image.Resampling.LANCZOS).save(content, "PNG")

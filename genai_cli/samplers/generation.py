@@ -31,7 +31,12 @@ class Predictor(Protocol):
 class Grammar(Protocol):
     """See `data/tokenizers.py`."""
 
+    is_default: bool
+    may_follow: Tensor | None
+
     def advance(self, tokens: Tensor) -> None: ...
+
+    def check_prompt(self, prompt: Tensor, room: int) -> None: ...
 
     def allowed(self, remaining: int) -> Tensor: ...
 
@@ -65,12 +70,10 @@ def generate(
     if prompt is not None and prompts is not None:
         raise ValueError("prompt and prompts exclude each other")
     given = [prompt] if prompt is not None else list(prompts or [])
-    rules = tokenizer.grammar(random.size) if grammar is not False else None
-    if grammar and rules is None:
-        raise ValueError("grammar=true: any of these tokens may follow any other; leave grammar out")
-    if grammar is None and not getattr(rules, "is_default", False):
-        rules = None
+    rules = chosen_grammar(tokenizer, random.size, grammar)
     tokens, known = lay_out(given, random, start=tokenizer.start, length=length)
+    for row in given if rules is not None else []:
+        rules.check_prompt(row, tokens.shape[1] - len(row))
     first = min((len(row) or 1 for row in given), default=1)
     num_dropped = 0 if any(map(len, given)) else 1
     if beam is not None:
@@ -84,6 +87,14 @@ def generate(
             **decoding,
         )  # fmt: skip
     return islice(columns, num_dropped, None)
+
+
+def chosen_grammar(tokenizer: Tokenizer, rows: int, grammar: bool | None) -> Grammar | None:
+    """The tokenizer's rules for `rows` sequences, where they are wanted (true), or usual and not unwanted (null)."""
+    rules = tokenizer.grammar(rows) if grammar is not False else None
+    if grammar and rules is None:
+        raise ValueError("grammar=true: any of these tokens may follow any other; leave grammar out")
+    return rules if grammar or (rules is not None and rules.is_default) else None
 
 
 def lay_out(prompts: Sequence[Tensor], random: RowRandom, *, start: int, length: int) -> tuple[Tensor, Tensor]:
@@ -132,25 +143,28 @@ def draw_sequences(
     says so, is over: it is filled with `end`, or NO_TOKEN. `decoding`: the options of `draw_tokens`.
     """
     is_over = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+    may_end = end is not None or is_finished is not None
     filler = NO_TOKEN if end is None else end
+    last_given = int(known.max())
     for place in range(first):
         if grammar is not None:
             grammar.advance(tokens[:, place])
         yield tokens[:, place]
     for now in range(first, tokens.shape[1]):
-        if is_over.all():
+        if may_end and is_over.all():
             tokens[:, now] = filler
             yield tokens[:, now]
             continue
         seen = tokens[:, :now]
-        logits = predict(seen.clamp(min=0))  # (B, V)
+        logits = predict(seen.clamp(min=0) if may_end else seen)  # (B, V)
         if repetition_penalty != 1.0:
             logits = penalise_repetition(logits, seen, repetition_penalty)
         if grammar is not None:
             logits = logits.masked_fill(~grammar.allowed(tokens.shape[1] - now), -torch.inf)
         drawn = draw_tokens(logits, random, **decoding)
-        is_given = now < known
-        tokens[:, now] = torch.where(is_given, tokens[:, now], drawn.masked_fill(is_over, filler))
+        drawn = drawn.masked_fill(is_over, filler) if may_end else drawn
+        is_given = now < known  # (B,)
+        tokens[:, now] = torch.where(is_given, tokens[:, now], drawn) if now < last_given else drawn
         if end is not None:
             is_over |= ~is_given & (drawn == end)
         if is_finished is not None:

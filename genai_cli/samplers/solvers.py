@@ -46,6 +46,22 @@ def solve(
     return unipc(denoise, x, sigmas)
 
 
+def count_steps(
+    solver: Solver, default: int, *, steps: int | None, evaluations: int | None, keep: str | None = None
+) -> int:
+    """How many steps to take down to sigma = 0: `steps`, or the most that ask the network at most `evaluations` times.
+
+    `heun` asks twice a step but for the last, the others once. Raises ValueError for options that exclude each other.
+    """
+    if evaluations is None:
+        return steps or default
+    if steps is not None:
+        raise ValueError(f"steps={steps} and evaluations={evaluations} both say how long sampling takes: give one")
+    if keep is not None:
+        raise ValueError(f"evaluations={evaluations} counts those of a solver, and keep={keep} has none: give steps")
+    return (evaluations + 1) // 2 if solver == "heun" else evaluations
+
+
 def ddim(denoise: Denoise, x: Tensor, sigmas: Sequence[float], *, random: RowRandom, eta: float = 0.0) -> Tensor:
     """Song et al. 2020 (arXiv:2010.02502, Eq. 12), of first order.
 

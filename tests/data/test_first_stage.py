@@ -51,8 +51,7 @@ def first(tmp_path_factory) -> dict[str, Path]:
         place.mkdir(parents=True, exist_ok=True)
         pixels = generator.integers(0, 128, (8, 8), dtype=numpy.uint8) + 127 * (1 - number % 2)
         Image.fromarray(pixels.astype(numpy.uint8)).save(place / f"{number:02d}.png")
-    data = ["dataset=folder", f"dataset.path={folder / 'pictures'}", "dataset.image_size=8", "dataset.channels=1",
-            "dataset.validation=0.2", "dataset.test=0.2"]  # fmt: skip
+    data = pictures_of(folder)
     return {
         "vqvae": run(folder / "vqvae", "model=vqvae", *QUANTISER, *data, "train.steps=6"),
         "ae": run(folder / "ae", "model=ae", "model.width=8", "model.latent_dim=3", *data, "train.steps=6"),
@@ -61,6 +60,13 @@ def first(tmp_path_factory) -> dict[str, Path]:
             "train.steps=4", "train.sample_every=4",
         ),
     }  # fmt: skip
+
+
+def pictures_of(folder: Path) -> list[str]:
+    return [
+        "dataset=folder", f"dataset.path={folder / 'pictures'}", "dataset.image_size=8", "dataset.channels=1",
+        "dataset.validation=0.2", "dataset.test=0.2",
+    ]  # fmt: skip
 
 
 def dataset_of(kind: str, folder: Path):
@@ -134,6 +140,10 @@ def test_a_run_is_decoded_by_the_weights_that_made_its_codes_or_not_at_all(first
         go_on(second, steps=4)
     assert len(refused.value.problems) == 1
     assert trained(second).model.shown(torch.zeros(1, 4, dtype=torch.long)).shape == (1, 1, 8, 8)  # step 6 is kept
+    shutil.rmtree(moved)
+    run(moved, "model=vqvae", *QUANTISER, *pictures_of(first["vqvae"].parent), "train.steps=6", "seed=1")
+    with pytest.raises(ConfigError, match=r"dataset\.run=.* is at step 6 .* but the codes are of step 6"):
+        trained(second)  # of another run's step 6
     shutil.rmtree(moved)
     with pytest.raises(ConfigError, match=r"dataset\.run=.* must be the run that makes the data: .* does not exist"):
         trained(second)

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from genai_cli import cli, registry
 from genai_cli.commands import measure_samples
@@ -11,8 +13,10 @@ from genai_cli.commands.measure_samples import sampler
 from genai_cli.config import EvaluateConfig
 from genai_cli.metrics.features import random_extractor
 from genai_cli.metrics.record import read_records
+from genai_cli.models.cyclegan import CycleGAN
 from genai_cli.registry import MODEL
 from tests.metrics.test_evaluate import QUIET, metrics_of, write_blobs
+from tests.models.test_contract import SPECS, tiny_split
 
 SMALL = {
     "ddpm": ("model=ddpm", "dataset=toy2d", "dataset.size=200", "dataset.held_out=300", "model.width=8"),
@@ -38,6 +42,43 @@ def test_options_of_sample_change_the_samples_and_stand_in_the_protocol(runs: Pa
     assert few["protocol"]["sampler"]["solver"] == "ddim"
     assert few["value"] != default["value"] and few["protocol_id"] != default["protocol_id"]
     assert few == again
+
+
+def test_passages_of_a_greedy_model_are_one_over_and_over(runs: Path):
+    words = ["evaluate", f"run={runs}/gpt", "metrics=[passages]", "num_samples=3", "top_k=1", "device=cpu"]
+    assert cli.run([*words, "length=60"]) == 0
+    metrics = metrics_of(read_records(runs / "gpt")[-1])
+    for name in ("distinct_1", "distinct_2", "distinct_3", "self_bleu"):
+        assert metrics[name]["value"] == metrics[name]["controls"]["repeated"]
+    assert metrics["copied_50"]["controls"]["train"] == 1
+    for metric in metrics.values():
+        assert metric["protocol"]["sampler"] == {
+            "temperature": 1.0, "top_k": 1, "repetition_penalty": 1.0, "length": 60
+        }  # fmt: skip
+    assert cli.run([*words, "length=40"]) == 0
+    record = read_records(runs / "gpt")[-1]
+    assert "copied_50" not in metrics_of(record) and not record["voided"]
+    assert "copied_50: texts of 40 tokens are shorter than 50 characters" in record["notes"]
+
+
+@pytest.mark.parametrize(("direction", "side"), [("a_to_b", "image"), ("b_to_a", "source")])
+def test_translations_are_held_against_data_of_their_own_domain(direction: str, side: str, monkeypatch):
+    """Labels are of the images, so sources have none, and no classifier is trained for them."""
+    spec = SPECS["domains"]
+    split, taught, measured = tiny_split(spec), [], []
+    dataset = SimpleNamespace(source=None, spec=spec, load=lambda name: split)
+    model = CycleGAN(spec, **CycleGAN.tiny).eval()
+    trained = SimpleNamespace(model=model, spec=spec, config=SimpleNamespace(model={"name": "cyclegan"}))
+    monkeypatch.setattr(measure_samples, "_classifier", lambda dataset, train, device: taught.append(train))
+    monkeypatch.setattr(measure_samples, "measure_images", lambda images, *_, **__: measured.append(images) or [])
+    config, cpu = EvaluateConfig(num_samples=5, sampling={"direction": direction}), torch.device("cpu")
+    assert not list(measure_samples.measure_samples(config, trained, dataset, split, ("frechet",), {}, [], cpu))
+    (images,) = measured
+    expected = split.fetch(torch.arange(len(split)))[side]
+    assert images.fake.shape[1:] == images.real.shape[1:] == expected.shape[1:]
+    assert torch.equal(images.real.flatten(1).sort(0).values, expected.flatten(1).sort(0).values)
+    has_labels = side == "image"
+    assert ("label" in taught[0]) == (images.real_labels is not None) == has_labels
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,21 @@
 """What is special to BERT: which tokens are hidden and how, that both sides are seen, and what unmasking keeps."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from genai_cli.data.base import Batch, Spec
-from genai_cli.data.smiles_tokens import SmilesTokenizer
+from genai_cli.data.music_tokens import VoiceTokenizer
+from genai_cli.data.smiles_tokens import SmilesTokenizer, problem_of
 from genai_cli.data.tokenizers import CharTokenizer
+from genai_cli.media.midi import Note, Score, midi_bytes
 from genai_cli.models.bert import BERT
 from genai_cli.nn.random import BatchRandom, SampleRandom
 
 TOKENIZER = CharTokenizer("\nabcdefg")
+MUSIC = VoiceTokenizer([[60, 63], [50, 52]], steps_per_quarter=2)
 
 
 def tiny_bert(context: int = 8, **options) -> BERT:
@@ -107,3 +112,48 @@ def test_unmasking_reaches_a_known_distribution(order: str) -> None:
     )  # of independent places 0.0002; a tenth of what is seen is replaced in training
     if order == "random":
         assert set(samples[is_pure, 0].tolist()) == {1, 2, 3, 4}
+
+
+def of_music(context: int = 16) -> BERT:
+    torch.manual_seed(0)
+    spec = Spec("music", (context,), tokenizer=MUSIC.to_json(), vocabulary_size=MUSIC.vocabulary_size)
+    return BERT(spec, **BERT.tiny).eval()
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": 2}, {"order": "confidence", "steps": 5}, {"top_k": 1}])
+def test_music_is_whole_in_whatever_order_it_is_filled_in(options: dict) -> None:
+    drawn = of_music().sample(SampleRandom(0, range(20)), **options)
+    may_follow = MUSIC.grammar(1).may_follow
+    assert may_follow[0, drawn[:, 0]].all() and may_follow[drawn[:, :-1], drawn[:, 1:]].all()
+
+
+def test_a_bridge_between_two_scores(tmp_path: Path) -> None:
+    score = Score((Note(0, 2, 61, 0), Note(0, 2, 50, 1)), 2)
+    path = tmp_path / "two.mid"
+    path.write_bytes(midi_bytes(score))
+    model, given = of_music(), MUSIC.encode(score)[1:]
+    prompt = model.read_prompt(f"{path}[MASK:4]{path}")
+    drawn = model.sample(SampleRandom(0, range(10)), prompt=prompt)
+    assert (drawn[:, :4] == given).all() and (drawn[:, 8:] == given).all()
+    assert (drawn != MUSIC.end).all()  # it does not end before what is given
+    assert MUSIC.grammar(1).may_follow[drawn[:, :-1], drawn[:, 1:]].all()
+    with pytest.raises(ValueError, match="no sequence that can be read back"):
+        model.sample(SampleRandom(0, [0]), prompt=model.read_prompt(f"{path}[MASK:3]{path}"))
+
+
+def test_a_grammar_of_molecules_needs_its_masks_at_the_end() -> None:
+    tokenizer = SmilesTokenizer(["(", ")", "1", "=", "C", "N", "O"])
+    spec = Spec("molecules", (12,), tokenizer=tokenizer.to_json(), vocabulary_size=tokenizer.vocabulary_size)
+    torch.manual_seed(0)
+    model = BERT(spec, **BERT.tiny).eval()
+    drawn = model.sample(SampleRandom(0, range(10)), prompt=model.read_prompt("CC(=O)[MASK:6]"), grammar=True)
+    texts = [tokenizer.decode(row) for row in drawn]
+    assert all(text.startswith("CC(=O)") and problem_of(text) is None for text in texts)
+    for text, options, words in (
+        ("C[MASK]C[MASK]", {}, "at the end of the prompt only"),
+        ("C[MASK:4]", {"steps": 2}, "no steps and no order"),
+        ("C)[MASK:4]", {}, "'\\)' cannot stand there"),
+        ("C(C[MASK]", {}, "takes 2, its end included"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            model.sample(SampleRandom(0, [0]), prompt=model.read_prompt(text), grammar=True, **options)

@@ -27,6 +27,10 @@ def test_truncated_numbers_have_the_truncated_distribution(limit):
     assert truncated_normal(torch.tensor([0.0, 1 - 2**-24]), limit).abs().max() <= limit
 
 
+def test_a_number_of_a_class_is_as_loud_as_one_of_z():
+    assert build(class_dim=512).classes.weight.std().item() == pytest.approx(1.0, abs=0.1)
+
+
 def test_truncation_is_an_option_of_sampling():
     model = build().eval()
     with torch.no_grad():

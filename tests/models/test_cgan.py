@@ -45,6 +45,28 @@ def test_both_players_are_told_the_class(conditioning, generator):
         assert outputs.shape == (3, 1) and outputs.std() > 0
 
 
+@pytest.mark.parametrize(("generator", "reads_it"), [("both", True), ("cbn", False), ("concat", True)])
+def test_the_class_is_joined_to_z_where_it_is_said(generator, reads_it):
+    """Without scales and shifts of its own, what tells a class from another is the generator's input."""
+    model, latent = build(generator=generator).eval(), torch.randn(1, 3).expand(3, -1)
+    with torch.no_grad():
+        for name, parameter in model.generator.named_parameters():
+            if name.endswith("own.weight"):
+                parameter.zero_()
+    images = model.generate(latent, torch.arange(3))
+    assert torch.equal(images[0], images[1]) != reads_it
+
+
+def test_the_projection_is_of_features_summed_over_the_image():
+    """Eq. 3 of Miyato & Koyama: f(x, y) = v_y^T phi(x) + psi(phi(x)), phi being summed over all places."""
+    discriminator = build("projection").discriminator
+    image, (one, other) = torch.randn(1, 1, 16, 16), (torch.tensor([0]), torch.tensor([2]))
+    phi = discriminator.stages(image).sum((2, 3))
+    rows = [row for row in discriminator.projection.parameters() if row.ndim == 2]
+    v = rows[0][0] - rows[0][2]
+    torch.testing.assert_close(discriminator(image, one) - discriminator(image, other), (phi @ v)[:, None])
+
+
 @every_way
 def test_every_parameter_learns(conditioning, generator):
     model = build(conditioning, generator)

@@ -80,6 +80,42 @@ def test_neighbouring_levels_are_drawn_by_their_share_of_a_normal():
     torch.testing.assert_close(found, share, atol=1e-4, rtol=0)
 
 
+def test_the_loss_is_the_pseudo_huber_distance_for_the_width_of_the_interval():
+    """lambda d(f, f') = (sqrt(|f - f'|^2 + c^2) - c) / Delta sigma, of estimates that rise by 0.3 a unit of sigma."""
+    model = Consistency(Spec("points", (2,)), sigma_min=1.0, sigma_max=5.0, huber=0.8, **Consistency.tiny)
+    model.denoise = lambda x, sigma, label=None: 0.3 * sigma[:, None].expand_as(x)
+    loss, _ = model.loss(Batch({"points": torch.zeros(3, 2)}, BatchRandom(0, stop=3)), intervals=1)
+    expected = ((1.2**2 + 0.8**2) ** 0.5 - 0.8) / 4.0  # a coordinate
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_the_noise_between_two_jumps_leaves_what_the_lowest_level_has():
+    """Algorithm 1: x_eps holds noise of sigma_min already, so sqrt(sigma^2 - sigma_min^2) is added."""
+    model = Consistency(POINT, sigma_min=0.6, sigma_max=4.0, **Consistency.tiny)
+    seen: dict[float, Tensor] = {}
+
+    def denoise(x: Tensor, sigma: float, labels: None) -> Tensor:
+        seen[sigma] = x
+        return torch.zeros_like(x)
+
+    model.denoise = denoise
+    model.sample(BatchRandom(0, stop=20_000), steps=3)
+    first, *others = seen
+    assert first == pytest.approx(4.0) and len(others) == 2
+    for sigma in others:
+        assert seen[sigma].std().item() == pytest.approx((sigma**2 - 0.6**2) ** 0.5, rel=0.02)
+
+
+def test_a_teacher_without_classes_is_told_none():
+    model, told = Consistency(IMAGE, condition="label", **Consistency.tiny), []
+    teacher = EDM(IMAGE, **EDM.tiny)
+    teacher.denoise = lambda x, sigma, label=None: told.append(label) or x
+    model.learn_from(teacher)
+    random = BatchRandom(0, stop=2)
+    model.loss(Batch({"image": random.normal(1, 8, 8), "label": torch.tensor([0, 1])}, random))
+    assert told == [None, None]
+
+
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_samples_of_the_exact_function_are_the_data_in_any_number_of_steps(steps):
     model = Consistency(POINT, **Consistency.tiny)

@@ -17,7 +17,7 @@ from genai_cli.config import Config, DeviceConfig, LoggerConfig, OptimizerConfig
 from genai_cli.configure import configure
 from genai_cli.data.base import Batch, Spec, TensorSplit
 from genai_cli.data.music_tokens import VoiceTokenizer
-from genai_cli.data.smiles_tokens import SmilesTokenizer
+from genai_cli.data.smiles_tokens import SmilesTokenizer, problem_of
 from genai_cli.data.tokenizers import CharTokenizer, Numbers
 from genai_cli.engine.checkpoint import read
 from genai_cli.engine.distributed import World
@@ -312,6 +312,20 @@ def test_samples_obey_the_spec_and_depend_on_their_own_seed_alone(preset: str, k
     first = draw(model, 3, seed=3, batch_size=3, device=CPU, sources=sources)
     torch.testing.assert_close(first, samples[:3], atol=1e-5, rtol=1e-4)
     assert not torch.equal(draw(model, 5, seed=4, batch_size=5, device=CPU, sources=sources), samples)
+
+
+@pytest.mark.parametrize(("preset", "kind"), [pair for pair in pairs() if pair[1] in ("music", "molecules")])
+def test_an_untrained_model_draws_what_reads_back(preset: str, kind: str) -> None:
+    """Music always, molecules where the grammar is asked for: every token of every sample stands where it may."""
+    model = build(tiny_config(preset, kind), SPECS[kind]).eval()
+    options = {"grammar": True} if kind == "molecules" else {}
+    for row in draw(model, 6, seed=0, batch_size=6, device=CPU, options=options):
+        if kind == "molecules":
+            assert problem_of(MOLECULES.decode(row)) is None
+        else:
+            may_follow = MUSIC.grammar(1).may_follow
+            after = row[1:] if MUSIC.end not in row else row[1 : row.tolist().index(MUSIC.end) + 1]
+            assert may_follow[0, row[0]] and may_follow[row[: len(after)], after].all()
 
 
 @every_pair

@@ -109,6 +109,17 @@ def test_distances_to_the_truth_are_told_where_there_are_pairs() -> None:
     assert set(paired.evaluate(batch_of())) == {"cycle_a", "cycle_b", "l1_a_to_b", "l1_b_to_a"}
 
 
+def test_each_distance_is_to_the_truth_of_its_own_domain() -> None:
+    """Of two translators that know no more than a level each: pixels of A are 0, those of B are 1."""
+    paired = CycleGAN(dataclasses.replace(SPEC, is_paired=True), width=3, depth=1, patch=16).eval()
+    a, b = -torch.ones(4, 1, 16, 16), torch.ones(4, 3, 16, 16)
+    paired.a_to_b.forward = lambda x: b - 0.4  # 0.2 of the range too dark
+    paired.b_to_a.forward = lambda x: a + 1.0  # half of it too bright
+    figures = paired.evaluate(Batch({"source": a, "image": b}, BatchRandom(0, stop=4)))
+    expected = {"cycle_a": 0.5, "cycle_b": 0.2, "l1_a_to_b": 0.2, "l1_b_to_a": 0.5}
+    assert {name: figure.mean().item() for name, figure in figures.items()} == pytest.approx(expected)
+
+
 def test_identity_is_of_domains_with_the_same_channels() -> None:
     with pytest.raises(ValueError, match=r"model\.identity_weight=5 .* has 1 channels, the other 3"):
         build(identity_weight=5.0)

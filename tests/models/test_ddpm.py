@@ -59,7 +59,7 @@ def test_loss_of_a_perfect_network_is_the_variance_that_no_network_can_explain(s
     batch = Batch({"points": MEAN + STD * random.normal(1)}, random)
     loss, _ = model.loss(batch)
     assert loss.item() == pytest.approx(optimum, rel=0.03)
-    assert model.evaluate(batch)["loss"].mean().item() == pytest.approx(optimum, rel=0.02)
+    assert model.evaluate(batch)["unweighted_loss"].mean().item() == pytest.approx(optimum, rel=0.02)
 
 
 def test_training_reaches_the_known_optimum_of_a_mixture():
@@ -79,7 +79,7 @@ def test_training_reaches_the_known_optimum_of_a_mixture():
         model.loss(batch(1, step))[0].backward()
         optimizer.step()
     with torch.no_grad():
-        reached = model.evaluate(batch(2, size=20_000))["loss"].mean().item()
+        reached = model.evaluate(batch(2, size=20_000))["unweighted_loss"].mean().item()
     optimum = mixture_optimum(model.alpha_bar)
     assert 0.99 * optimum < reached < 1.03 * optimum
     samples = model.sample(SampleRandom(0, range(500)))
@@ -118,15 +118,26 @@ def test_min_snr_with_x0_caps_the_weight():
     loss, metrics = model.loss(Batch(data, BatchRandom(0, stop=20_000)))
     snr = model.alpha_bar[1:] / (1 - model.alpha_bar[1:])
     assert loss.item() == pytest.approx(snr.clamp(max=5.0).mean().item(), rel=0.02)
-    assert metrics["unweighted"].item() == pytest.approx(1)
+    assert metrics["unweighted_loss"].item() == pytest.approx(1)
+
+
+def test_one_name_is_one_quantity_in_training_and_held_out():
+    """The loss that is trained on is weighted, the held-out figure is not: no chart may lay one over the other."""
+    model = DDPM(POINT, objective="v", min_snr=1.0, num_timesteps=100)
+    batch = Batch({"points": torch.full((20_000, 1), 2.0)}, BatchRandom(0, stop=20_000))
+    loss, metrics = model.loss(batch)
+    held_out = {key: value.mean().item() for key, value in model.evaluate(batch).items()}
+    assert "loss" not in held_out and model.monitor == "unweighted_loss"
+    assert held_out["unweighted_loss"] == pytest.approx(metrics["unweighted_loss"].item(), rel=0.03)
+    assert loss.item() < 0.8 * held_out["unweighted_loss"]
 
 
 def test_evaluation_visits_even_timesteps_and_only_depends_on_the_row():
     model = DDPM(POINT, num_timesteps=100)
     oracle = model.network = GaussianOracle(model)
     data = torch.linspace(-1, 2, 6)[:, None]
-    whole = model.evaluate(Batch({"points": data}, BatchRandom(0, stop=6)))["loss"]
-    part = model.evaluate(Batch({"points": data[2:5]}, BatchRandom(0, start=2, stop=5, total=6)))["loss"]
+    whole = model.evaluate(Batch({"points": data}, BatchRandom(0, stop=6)))["unweighted_loss"]
+    part = model.evaluate(Batch({"points": data[2:5]}, BatchRandom(0, start=2, stop=5, total=6)))["unweighted_loss"]
     torch.testing.assert_close(whole[2:5], part)
     quarters = [math.ceil(time / 250) for time in oracle.times[:4]]
     assert whole.shape == (6,) and quarters == [1, 2, 3, 4]

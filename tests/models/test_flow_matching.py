@@ -74,6 +74,16 @@ def test_loss_of_a_perfect_network_is_the_variance_that_no_network_can_explain(t
         assert model.evaluate(batch)["loss"].mean().item() == pytest.approx(optimum, rel=0.02)
 
 
+@pytest.mark.parametrize(("time", "share"), [("uniform", 0.5), ("logit_normal", math.erf(math.log(3) / 2**0.5))])
+def test_times_of_training_are_uniform_or_logistic_of_a_normal(time, share):
+    """How many lie in the middle half of the path."""
+    model, seen = oracle_model(time=time), []
+    model._squared_error = lambda batch, eps, t: seen.append(t) or t
+    random = BatchRandom(0, stop=40_000)
+    model.loss(Batch({"points": random.normal(1)}, random))
+    assert ((seen[0] - 0.5).abs() < 0.25).float().mean().item() == pytest.approx(share, abs=0.01)
+
+
 def test_likelihood_of_a_perfect_network_is_the_entropy_of_the_data():
     random = BatchRandom(0, stop=2_000)
     x = MEAN + STD * random.normal(1)
@@ -88,6 +98,15 @@ def test_minibatch_coupling_keeps_the_noise_and_shortens_the_paths():
     paired = nearest_noise(x0, eps)
     assert torch.equal(paired.sort(0).values, eps.sort(0).values)
     assert (paired - x0).square().sum() < 0.5 * (eps - x0).square().sum()
+
+
+def test_minibatch_coupling_has_the_least_sum_of_squares_of_all():
+    orders = torch.tensor(list(itertools.permutations(range(5))))  # (120, 5)
+    for step in range(20):
+        random = BatchRandom(step, stop=5)
+        x0, eps = random.normal(2), random.normal(2)
+        least = (eps[orders] - x0).square().sum((1, 2)).min()
+        torch.testing.assert_close((nearest_noise(x0, eps) - x0).square().sum(), least)
 
 
 def test_minibatch_coupling_straightens_the_flow():

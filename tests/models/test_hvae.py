@@ -53,6 +53,40 @@ def test_the_shares_of_the_sides_add_up():
     torch.testing.assert_close(figures["kl_1"] + figures["kl_4"], figures["kl"])
 
 
+def test_the_weight_of_the_coarsest_map_rises_in_training():
+    model, weights = build(beta_warmup=4), []
+
+    class Step:
+        def minimize(self, group, loss):
+            value, terms = loss(Batch({"image": torch.ones(2, 1, 8, 8)}, BatchRandom(0, stop=2)))
+            weights.append(((value - terms["reconstruction"] - terms["kl_4"]) / terms["kl_1"]).item())
+
+    for number in range(6):
+        step = Step()
+        step.number = number
+        model.train_step(step)
+    assert weights == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1], rel=1e-3)
+
+
+def test_in_the_warm_up_the_coarsest_map_speaks_for_nothing():
+    image = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(7)).sign()
+    model = build()
+    for warmth, weight in ((0.0, 0.0), (0.25, 0.25), (1.0, 1.0)):
+        loss, terms = model.loss(Batch({"image": image}, BatchRandom(0, stop=3)), warmth=warmth)
+        torch.testing.assert_close(loss, terms["reconstruction"] + weight * terms["kl_1"] + terms["kl_4"])
+
+
+def test_the_coarsest_map_knows_where_a_stroke_is():
+    """Two dots far from the border have the same features, four pixels apart: an average of them would be the same."""
+    model = build(Spec("image", (1, 28, 28), value_range=(-1.0, 1.0)))
+    image = torch.full((2, 1, 28, 28), -1.0)
+    image[0, 0, 9, 9] = image[1, 0, 13, 13] = 1.0
+    _, latents = model.infer(image, lambda *shape: torch.zeros(2, *shape))
+    coarsest = latents[0].mu
+    assert coarsest.shape[2:] == (1, 1)
+    assert (coarsest[0] - coarsest[1]).abs().max() > 1e-3 * coarsest.abs().max()
+
+
 def test_without_temperature_all_samples_are_one():
     model = build()
     samples = model.sample(SampleRandom(0, range(4)), temperature=0.0)

@@ -65,7 +65,7 @@ def test_the_loss_comes_to_the_least_there_is(trained):
     least = (variance / (alpha**2 * variance + sigma**2)).mean().item()
     latents = scaled(Linear().latents_of(gaussian(8000, 1)), model.spec.first_stage)
     split = TensorSplit({"latent": latents}, lambda rows: rows)
-    found = held_out_figures(model, split, seed=0, batch_size=2000, device=CPU)["loss"]
+    found = held_out_figures(model, split, seed=0, batch_size=2000, device=CPU)["unweighted_loss"]
     assert least < 0.9  # a model that knew nothing of the variances would have 1
     assert found.mean == pytest.approx(least, abs=0.02 + 3 * found.standard_error)
 

@@ -7,11 +7,16 @@ import torch
 from torch import Tensor
 
 from genai_cli.data.base import Batch, Spec
+from genai_cli.data.music_tokens import VoiceTokenizer
+from genai_cli.data.properties import Property
+from genai_cli.data.smiles_tokens import SmilesTokenizer, problem_of
 from genai_cli.data.tokenizers import CharTokenizer
 from genai_cli.models.mdlm import MDLM
 from genai_cli.nn.random import BatchRandom, SampleRandom
 
 VOCABULARY = 5
+MUSIC = VoiceTokenizer([[60, 63], [50, 52]], steps_per_quarter=2)
+ASKED = SmilesTokenizer(["C", "N", "O"], Property("logp", 0.0, 5.0, 4))
 
 
 def build(length: int) -> MDLM:
@@ -99,5 +104,52 @@ def test_a_prompt_begins_the_window():
 
 def test_text_begins_after_a_line_break():
     spec = Spec("text", (4,), tokenizer=CharTokenizer("\nabc").to_json(), vocabulary_size=4)
-    assert MDLM(spec, **MDLM.tiny).start == 0
-    assert MDLM(Spec("text", (4,), tokenizer={"name": "byte"}, vocabulary_size=256), **MDLM.tiny).start == 10
+    assert MDLM(spec, **MDLM.tiny).tokenizer.start == 0
+    assert MDLM(Spec("text", (4,), tokenizer={"name": "byte"}, vocabulary_size=256), **MDLM.tiny).tokenizer.start == 10
+
+
+def of_music(context: int = 16) -> MDLM:
+    torch.manual_seed(0)
+    spec = Spec("music", (context,), tokenizer=MUSIC.to_json(), vocabulary_size=MUSIC.vocabulary_size)
+    return MDLM(spec, **MDLM.tiny).eval()
+
+
+@pytest.mark.parametrize("steps", [None, 5, 1])
+def test_music_is_whole_in_however_few_steps_it_is_shown(steps: int | None) -> None:
+    drawn = of_music().sample(SampleRandom(0, range(20)), steps=steps)
+    may_follow = MUSIC.grammar(1).may_follow
+    assert may_follow[0, drawn[:, 0]].all() and may_follow[drawn[:, :-1], drawn[:, 1:]].all()
+
+
+def test_without_the_grammar_music_of_an_untrained_model_cannot_be_read() -> None:
+    drawn = of_music().sample(SampleRandom(0, range(20)), grammar=False)
+    assert not MUSIC.grammar(1).may_follow[drawn[:, :-1], drawn[:, 1:]].all(1).any()
+
+
+def molecules(context: int = 10) -> MDLM:
+    torch.manual_seed(0)
+    spec = Spec("molecules", (context,), tokenizer=ASKED.to_json(), vocabulary_size=ASKED.vocabulary_size)
+    return MDLM(spec, **MDLM.tiny).eval()
+
+
+def test_a_molecule_that_is_asked_for_begins_with_the_value() -> None:
+    """The token stands before the window, where the network sees it; it is no part of the molecule."""
+    model, seen = molecules(), []
+    forward = model._logits
+    model._logits = lambda tokens: seen.append(tokens) or forward(tokens)
+    asking = ASKED.asking({"logp": 2.5})
+    for grammar in (False, True):
+        drawn = model.sample(SampleRandom(0, range(4)), prompt=torch.tensor([asking, 1]), grammar=grammar)
+        assert drawn.shape == (4, 10) and (drawn[:, 0] == 1).all()
+        assert all((tokens[:, 0] == asking).all() for tokens in seen)
+        assert all(problem_of(ASKED.decode(row)) is None for row in drawn) or not grammar
+
+
+def test_a_grammar_draws_from_left_to_right_and_takes_no_steps() -> None:
+    model, seen = molecules(), []
+    forward = model._logits
+    model._logits = lambda tokens: seen.append((tokens == model.hidden).sum(1)) or forward(tokens)
+    model.sample(SampleRandom(0, range(3)), grammar=True)
+    assert [set(each.tolist()) for each in seen] == [{number} for number in range(10, 10 - len(seen), -1)]
+    with pytest.raises(ValueError, match="takes no steps=3"):
+        model.sample(SampleRandom(0, [0]), grammar=True, steps=3)

@@ -115,6 +115,22 @@ def test_without_stretches_it_is_flow_matching():
     assert metrics["unweighted"].item() == pytest.approx(loss.item())
 
 
+def test_the_held_out_error_is_not_named_as_the_loss_that_is_trained_on():
+    model = MeanFlow(POINT)
+    batch = Batch({"points": torch.zeros(100, 1)}, BatchRandom(0, stop=100))
+    held_out = model.evaluate(batch)
+    assert "loss" not in held_out and model.monitor in held_out and model.monitor in model.figures
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_so_many_examples_learn_a_stretch_and_the_others_the_velocity(share):
+    model, seen = MeanFlow(POINT, stretch_share=share, **MeanFlow.tiny), []
+    model._target = lambda z, v, r, t, label: seen.append((r < t).float().mean().item()) or v
+    random = BatchRandom(0, stop=5000)
+    model.loss(Batch({"points": random.normal(1)}, random))
+    assert seen == [pytest.approx(share, abs=0.03)]
+
+
 def test_a_label_without_classes_is_refused():
     with pytest.raises(ValueError, match=r"label=1 needs a model that was trained with model\.condition=label"):
         MeanFlow(IMAGE, **MeanFlow.tiny).sample(BatchRandom(0, stop=2), label=1)
@@ -130,6 +146,19 @@ def test_given_points_are_changed_by_strength():
     assert (near - given).abs().mean() < 0.06
     assert near.std() < half.std() < far.std()
     assert far.mean().item() == pytest.approx(MEAN, abs=0.03) and far.std().item() == pytest.approx(STD, rel=0.03)
+
+
+def test_kept_pixels_are_shown_under_noise_of_their_time():
+    """z_t = (1 - t) x + t eps, before each of the jumps from t = 1, 2/3 and 1/3."""
+    image = Spec("image", (1, 64, 64), (-1.0, 1.0))
+    model, shown = MeanFlow(image, **MeanFlow.tiny), []
+    model.mean_velocity = lambda z, r, t, label: shown.append((t, z)) or torch.zeros_like(z)
+    model.sample(BatchRandom(0, stop=4), steps=3, given=torch.full((4, 1, 64, 64), 0.5), keep="top_half")
+    for (time, z), expected in zip(shown, (1, 2 / 3, 1 / 3), strict=True):
+        assert time.tolist() == pytest.approx([expected] * 4)
+        kept = z[:, :, :32]
+        assert kept.mean().item() == pytest.approx(0.5 * (1 - expected), abs=0.05)
+        assert kept.std().item() == pytest.approx(expected, rel=0.05)
 
 
 def test_kept_pixels_stay():

@@ -95,6 +95,42 @@ def test_the_loss_is_the_games_and_a_hundred_times_the_distance() -> None:
     torch.testing.assert_close(plain, metrics["adversarial"])
 
 
+def test_a_level_of_a_single_pixel_has_no_norm_that_would_make_it_nothing() -> None:
+    network = TranslationUNet(1, 1, width=2, levels=4, norm=NORMS["instance"], dropout=0.0, value_range=(-1.0, 1.0))
+    x = torch.randn(2, 1, 16, 16)
+    network(x, SampleRandom(0, range(2))).sum().backward()
+    assert network.downs[-1][-1].weight.grad.abs().max() > 0
+
+
+def test_dropout_keeps_the_mean() -> None:
+    """Half of what comes up is left out, the rest is twice as much."""
+    network = TranslationUNet(1, 1, width=4, levels=2, norm=NORMS["instance"], dropout=0.5, value_range=(-1.0, 1.0))
+    before, after = [], []
+    network.ups[0].register_forward_hook(lambda _, __, maps: before.append(maps))
+    network.ups[1].register_forward_pre_hook(lambda _, inputs: after.append(inputs[0]))
+    network(torch.randn(3, 1, 16, 16), SampleRandom(0, range(3)))
+    came_up = after[0][:, : before[0].shape[1]]
+    is_kept = came_up != 0
+    assert 0.4 < is_kept.float().mean() < 0.6
+    torch.testing.assert_close(came_up[is_kept], 2 * before[0][is_kept])
+
+
+def test_the_judge_is_shown_the_source_beside_data_and_fakes() -> None:
+    model, batch = build(), batch_of()
+    shown: list[Tensor] = []
+    model.discriminator.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+    model.discriminator_loss(batch)
+    model.generator_loss(batch)
+    assert len(shown) == 3 and all(torch.equal(pair[:, :1], batch["source"]) for pair in shown)
+
+
+def test_the_distance_of_the_untouched_source_is_told() -> None:
+    """What a translator has to beat: grey sources of 0 beside images of 0.2."""
+    model, batch = build().eval(), batch_of()
+    level = Batch({"source": 0 * batch["source"] - 1, "image": 0 * batch["image"] - 0.6}, batch.random)
+    assert model.statistics(level)["l1_of_source"] == pytest.approx(0.2)
+
+
 def test_the_judge_looks_at_the_source_too() -> None:
     model, batch = build(), batch_of()
     source = batch["source"].requires_grad_()

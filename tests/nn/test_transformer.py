@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from genai_cli.nn.rotary import Rotary, rotate
-from genai_cli.nn.transformer import CausalSelfAttention, CausalTransformer, FeedForward
+from genai_cli.nn.transformer import FeedForward, SelfAttention, Transformer
 
 CONTEXT, WIDTH, HEADS = 10, 16, 4
 VARIANTS = list(itertools.product(("rotary", "learned"), (None, 2, 1)))  # positions, kv_heads
 every_variant = pytest.mark.parametrize(("positions", "kv_heads"), VARIANTS)
 
 
-def transformer(**options) -> CausalTransformer:
+def transformer(**options) -> Transformer:
     torch.manual_seed(0)
-    return CausalTransformer(context=CONTEXT, width=WIDTH, depth=2, heads=HEADS, **options).double().eval()
+    return Transformer(context=CONTEXT, width=WIDTH, depth=2, heads=HEADS, **options).double().eval()
 
 
 def inputs(length: int = CONTEXT) -> Tensor:
@@ -46,6 +46,14 @@ def test_cache_equals_full_forward(positions: str, kv_heads: int | None, first: 
             cache.clear()
 
 
+@pytest.mark.parametrize("activation", ["relu2", "swiglu"])
+def test_a_step_of_one_token_is_the_forward_pass_of_every_kind(activation: str) -> None:
+    model, x = transformer(activation=activation), inputs()
+    caches = model.new_caches()
+    parts = [model(x[:, t : t + 1], caches) for t in range(CONTEXT)]
+    torch.testing.assert_close(torch.cat(parts, 1), model(x), atol=1e-10, rtol=0)
+
+
 def test_cache_equals_full_forward_in_single_precision() -> None:
     model, x = transformer().float(), inputs().float()
     caches = model.new_caches()
@@ -57,7 +65,7 @@ def test_cache_equals_full_forward_in_single_precision() -> None:
 def test_attention_equals_its_definition(kv_heads: int) -> None:
     """softmax(q k / sqrt(D)) v over the past, head by head, place by place."""
     torch.manual_seed(0)
-    attention = CausalSelfAttention(WIDTH, HEADS, kv_heads=kv_heads).double()
+    attention = SelfAttention(WIDTH, HEADS, kv_heads=kv_heads).double()
     rotation, x, head_dim = Rotary(WIDTH // HEADS, CONTEXT).double()(0, CONTEXT), inputs(), WIDTH // HEADS
     projected = attention.qkv(x).unflatten(-1, (-1, head_dim))
     normalise = nn.LayerNorm(head_dim, elementwise_affine=False)
@@ -75,7 +83,7 @@ def test_attention_equals_its_definition(kv_heads: int) -> None:
 def test_without_positions_order_of_the_past_does_not_matter() -> None:
     """What tells the places apart is the rotation alone, so it is applied."""
     torch.manual_seed(0)
-    attention, x = CausalSelfAttention(WIDTH, HEADS).double(), inputs()
+    attention, x = SelfAttention(WIDTH, HEADS).double(), inputs()
     shuffled = torch.cat((x[:, :-1].flip(1), x[:, -1:]), 1)
     rotation = Rotary(WIDTH // HEADS, CONTEXT).double()(0, CONTEXT)
     torch.testing.assert_close(attention(shuffled)[:, -1], attention(x)[:, -1])
@@ -115,7 +123,7 @@ def test_dropout_acts_in_training_alone() -> None:
 
 def test_residual_weights_start_smaller_with_depth() -> None:
     torch.manual_seed(0)
-    model = CausalTransformer(context=4, width=128, depth=8, heads=4)
+    model = Transformer(context=4, width=128, depth=8, heads=4)
     for block in model.blocks:
         assert block.attention.qkv.weight.std().item() == pytest.approx(128**-0.5, rel=0.05)
         assert block.attention.out.weight.std().item() == pytest.approx(128**-0.5 / 4, rel=0.05)

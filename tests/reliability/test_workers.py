@@ -79,6 +79,25 @@ def ahead(split: Split, *, patience: float | None = None) -> ReadAhead:
     return ReadAhead(split, places, workers=2, patience=patience)
 
 
+class TakenSlowly(dict):
+    """Rows in shared memory from which the parent takes its time to copy."""
+
+    def items(self):
+        time.sleep(0.05)
+        return super().items()
+
+
+def test_rows_are_not_written_over_while_they_are_taken_or_afterwards() -> None:
+    """The workers read ahead all the while, into the same shared memory over and over."""
+    stream = ahead(Numbers())
+    try:
+        stream.slots = [TakenSlowly(slot) for slot in stream.slots]
+        taken = [next(stream)["points"] for _ in range(16)]
+    finally:
+        stream.close()
+    assert torch.equal(torch.cat(taken), torch.arange(64.0))
+
+
 class Slow(Numbers):
     def read(self, position: int) -> Tensor:
         time.sleep(0.4)

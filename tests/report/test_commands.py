@@ -115,15 +115,19 @@ def test_compare_puts_runs_into_one_table(runs: Path, tmp_path: Path, capsys):
     assert titles(Tree((out / "compare.html").read_text().partition("\n")[2])) >= {"table", "charts"}
 
 
-def test_compare_draws_quality_against_steps_for_each_solver(runs: Path, tmp_path: Path):
+def test_compare_draws_quality_against_evaluations_for_each_solver(runs: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
-    words = [f"runs=[{runs / 'ddpm'}]", "sample.steps=[2,3]", "sample.solver=ddim", "num_samples=200", "device=cpu"]
-    assert cli.run(["compare", *words, "metrics=[frechet]", f"out={out}"]) == ExitCode.DONE
+    ways = ["sample.evaluations=[2,3]", "sample.solver=ddim"]
+    words = [f"runs=[{runs / 'ddpm'}]", *ways, "num_samples=200", "device=cpu", "metrics=[frechet]"]
+    assert cli.run(["compare", *words, f"out={out}"]) == ExitCode.DONE
     contestants = json.loads((out / "compare.json").read_text())
-    assert [each["sampling"] for each in contestants] == [{"steps": n, "solver": "ddim"} for n in (2, 3)]
+    assert [each["sampling"] for each in contestants] == [{"evaluations": n, "solver": "ddim"} for n in (2, 3)]
     used = [each["metrics"]["frechet"]["protocol"]["sampler"] for each in contestants]
-    assert [(sampler["steps"], sampler["solver"]) for sampler in used] == [(2, "ddim"), (3, "ddim")]
-    assert (out / "frechet-by-steps.svg").is_file() and (out / "frechet-by-steps.png").is_file()
+    assert [(sampler["evaluations"], sampler["solver"]) for sampler in used] == [(2, "ddim"), (3, "ddim")]
+    assert all("steps" not in sampler for sampler in used), "evaluations decide them"
+    assert (out / "frechet-by-evaluations.svg").is_file() and (out / "frechet-by-evaluations.png").is_file()
+    printed = capsys.readouterr().out
+    assert "frechet by evaluations  2 " in printed and "Of as many real examples, frechet is " in printed
 
 
 @pytest.mark.parametrize(

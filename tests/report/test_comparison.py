@@ -4,7 +4,17 @@ import io
 
 from PIL import Image
 
-from genai_cli.report.comparison import Contestant, charts, choose_metric, common_metrics, named, pareto_front, rows
+from genai_cli.report.comparison import (
+    Contestant,
+    charts,
+    choose_metric,
+    common_metrics,
+    floor,
+    grid,
+    named,
+    pareto_front,
+    rows,
+)
 from genai_cli.report.standalone import png_file, svg_file
 
 
@@ -58,6 +68,37 @@ def test_quality_against_steps_is_a_curve_for_each_solver():
     assert "a solver=ddim" in drawn["steps"] and "steps=" not in drawn["steps"]
     assert drawn["parameters"].count("<circle") == 2, "of each run its best"
     assert list(charts(grid, "frechet")) == ["steps", "time a sample (ms)"], "of one run there is one size"
+
+
+def test_a_grid_has_a_row_for_each_solver_and_a_column_for_each_number():
+    ways = [(5, "ddim"), (10, "ddim"), (10, "heun")]
+    header, cells = grid([sampled("a", n, evaluations=n, solver=solver) for n, solver in ways], "frechet")
+    assert header == ["frechet by evaluations", "5", "10"]
+    assert cells == [["a solver=ddim", "5 [4, 6]", "10 [9, 11]"], ["a solver=heun", "", "10 [9, 11]"]]
+    assert grid([sampled("a", 3, steps=5), sampled("b", 4, steps=5)], "frechet") is None, "no number differs"
+
+
+def test_more_curves_than_colours_are_a_chart_for_each_run():
+    solvers = ("ddpm", "ddim", "euler", "heun")
+    many = [sampled(run, n, evaluations=n, solver=solver) for run in "ab" for solver in solvers for n in (5, 10)]
+    drawn = charts(many, "frechet")
+    assert list(drawn)[:2] == ["evaluations of a", "evaluations of b"]
+    assert all(drawn[f"evaluations of {run}"].count("<polyline") == 4 for run in "ab")
+
+
+def test_the_floor_is_told_where_all_have_the_same():
+    def scored(name: str, real: float | None) -> Contestant:
+        each = contestant(name, 1 if name == "a" else 2, frechet=5)
+        each.metrics["frechet"]["controls"] = None if real is None else {"real": real}
+        return each
+
+    same = [scored("a", 0.7), scored("b", 0.7)]
+    assert floor(same, "frechet") == 0.7
+    assert all("stroke-dasharray" in chart for chart in charts(same, "frechet").values())
+    for other in (0.8, None):
+        differing = [scored("a", 0.7), scored("b", other)]
+        assert floor(differing, "frechet") is None
+        assert not any("stroke-dasharray" in chart for chart in charts(differing, "frechet").values())
 
 
 def test_a_chart_of_a_comparison_is_a_picture_with_the_colours_of_its_marks():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genai_cli.nn.random import BatchRandom, SampleRandom
-from genai_cli.samplers.editing import draw
+from genai_cli.samplers.editing import draw, repaint
 from genai_cli.samplers.schedules import karras_sigmas
 
 SHAPE = (1, 2, 1)  # an image of two pixels, one above the other
@@ -36,6 +36,22 @@ def test_what_is_kept_stays_and_the_rest_is_of_the_conditional_distribution():
         assert mine[:, 0, 1].std().item() == pytest.approx(STD * math.sqrt(1 - CORRELATION**2), rel=0.15)
 
 
+@pytest.mark.parametrize("resample", [1, 3])
+def test_what_is_drawn_anew_is_under_noise_of_its_level(resample):
+    """Of a denoiser that says 0, at every evaluation: the chain and the steps back keep the forward marginals."""
+    given, known = torch.zeros(2000, 1, 2, 8), torch.tensor([[True], [False]]).expand(2, 8)
+    sigmas, seen = [9.0, 4.0, 1.5, 0.4, 0.0], []
+
+    def denoise(x, sigma):
+        seen.append((sigma, x[:, :, 1].std().item(), x[:, :, 0].std().item()))
+        return torch.zeros_like(x)
+
+    repaint(denoise, given, known, sigmas, BatchRandom(0, stop=2000), resample=resample)
+    assert [sigma for sigma, *_ in seen] == [sigma for sigma in sigmas[:3] for _ in range(resample)] + [0.4]
+    for sigma, drawn, kept in seen:
+        assert drawn == pytest.approx(sigma, rel=0.02) and kept == pytest.approx(sigma, rel=0.02)
+
+
 def test_strength_leads_from_the_given_image_to_any():
     given = torch.full((1, *SHAPE), 0.9)
     near, far = edit(given, strength=0.05), edit(given, strength=1.0, size=4000)
@@ -57,6 +73,8 @@ def test_half_a_request_is_refused():
     given = torch.zeros(1, *SHAPE)
     with pytest.raises(ValueError, match=r"strength=0\.5 .* given=FOLDER"):
         edit(None, strength=0.5)
+    with pytest.raises(ValueError, match="strength=0 leaves the given images as they are"):
+        edit(given, strength=0.0)
     for options in ({}, {"keep": "top_half", "strength": 0.5}):
         with pytest.raises(ValueError, match=r"completed \(keep=top_half\) or changed \(strength=0\.6\)"):
             edit(given, **options)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genai_cli.nn.random import BatchRandom, SampleRandom
 from genai_cli.samplers.schedules import SCHEDULES, karras_sigmas, linear_schedule, sigma_of_alpha_bar
-from genai_cli.samplers.solvers import ddim, exponential_step, heun, posterior_variance, solve
+from genai_cli.samplers.solvers import count_steps, ddim, exponential_step, heun, posterior_variance, solve
 
 MEAN, STD = 0.7, 0.5  # of Gaussian data
 SOLVERS = ("ddpm", "ddim", "euler", "heun", "dpmpp_2m", "unipc")
@@ -66,6 +66,29 @@ def test_evaluations_of_the_network_a_step(solver, evaluations):
 
     solve(solver, denoise, torch.ones(3), karras_sigmas(12, 0.02, 20.0), random=NoRandom())
     assert len(asked) == evaluations
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("allowed", [1, 2, 5, 10, 21])
+def test_evaluations_are_spent_and_never_exceeded(solver, allowed):
+    asked = []
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        asked.append(sigma)
+        return gaussian_denoiser(x, sigma)
+
+    steps = count_steps(solver, 1000, steps=None, evaluations=allowed)
+    solve(solver, denoise, torch.ones(1, 3), karras_sigmas(steps, 0.02, 20.0), random=SampleRandom(0, [0]))
+    assert allowed - (solver == "heun") <= len(asked) <= allowed  # heun's number is odd
+
+
+def test_steps_are_the_models_own_unless_they_are_given_and_never_given_twice():
+    assert count_steps("heun", 18, steps=None, evaluations=None) == 18
+    assert count_steps("heun", 18, steps=3, evaluations=None) == 3
+    with pytest.raises(ValueError, match="both say how long"):
+        count_steps("heun", 18, steps=3, evaluations=5)
+    with pytest.raises(ValueError, match="give steps"):
+        count_steps("ddpm", 18, steps=None, evaluations=5, keep="top_half")
 
 
 def test_an_exponential_step_is_exact_where_the_data_are_polynomial_in_time():
