@@ -554,6 +554,19 @@ def test_completion_knows_commands_choices_keys_and_values(genai, monkeypatch, l
     assert (code, set(out.split())) == (0, offered)
 
 
+def test_completion_knows_the_runs_and_what_their_samples_take(genai, monkeypatch, a_run):
+    folder = a_run().relative_to(Path.cwd())
+    for line, offered in [
+        ("genai sample run=", {"run=latest", f"run={folder}"}),
+        (f"genai sample run={folder} noi", {"noise="}),
+        ("genai sample run=latest noise=", {"noise=true", "noise=false"}),
+        ("genai evaluate run=latest imp", {"importance_samples="}),
+        ("genai sample run=nowhere noi", set()),
+    ]:
+        monkeypatch.setenv("COMP_LINE", line)
+        assert set(genai("-sc", "query=bash")[1].split()) == offered
+
+
 @pytest.mark.parametrize("argv", [["-sc", "install=bash"], ["train", "-sc", "install=bash"]])
 def test_the_completion_script_is_for_genai(genai, argv):
     assert genai(*argv)[1].rstrip().endswith("hydra_bash_completion genai")

@@ -286,7 +286,7 @@ def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -
         write_file(path, svg.encode())
         write_file(path.with_suffix(".png"), png_file(svg))
     print(lead)
-    print_table(*rows(contestants))
+    print_table(*_upright(*rows(contestants)))
     by_number = grid(contestants, metric) if metric else None
     if by_number is not None:
         print()
@@ -294,6 +294,14 @@ def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -
     for note in notes:
         print(f"note: {note}")
     print(f"\nwritten to {out / 'compare.html'}")
+
+
+def _upright(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The table with a column for each run, where these are fewer than the numbers, so that a terminal holds it."""
+    if len(rows) >= len(header):
+        return header, rows
+    first, *others = ([*column] for column in zip(header, *rows, strict=True))
+    return first, [column for column in others if any(column[1:])]
 
 
 def _differing_protocols(contestants: Sequence[Contestant], metric: str | None) -> dict[str, str]:
