@@ -509,7 +509,7 @@ def test_latest_finds_the_jobs_of_a_sweep(genai, dispatched, a_run):
         (MemoryError(), 5, ["train.batch_size", "train.accumulate", "device.precision"]),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 5, ["train.batch_size"]),
         (OSError(errno.ENOSPC, "No space left on device", "x"), 6, ["No space left on device (x)"]),
-        (KeyboardInterrupt(), 130, []),
+        (KeyboardInterrupt(), 130, ["genai: interrupted"]),
         (ZeroDivisionError("oops"), 1, ["Traceback", "please report it"]),
     ],
 )
@@ -590,7 +590,15 @@ def test_lists_name_every_preset_with_one_line(genai, kind):
     code, out, _ = genai("list", kind)
     rows = out.splitlines()[1:]
     assert [row.split()[0] for row in rows] == list(registry.presets(kind.removesuffix("s")))
-    assert code == 0 and all(row.endswith("built in") for row in rows)
+    assert code == 0 and all(row.count("  ") for row in rows) and "built in" not in out
+
+
+def test_a_list_with_a_users_presets_says_whose_each_is(genai, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("# My own. `genai train model=mine`\nmodel:\n  name: gan\n")
+    lines = genai("list", "models", "--config-dir", str(tmp_path))[1].splitlines()
+    origins = {line.split()[0]: line.rpartition("  ")[2] for line in lines}
+    assert (origins["model"], origins["mine"], origins["vae"]) == ("origin", str(tmp_path), "built in")
 
 
 def test_a_reader_that_stops_reading_is_no_error():
