@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from genai_cli.errors import ConfigError
 from genai_cli.rules import (
+    AverageLength,
     CheckpointName,
     Duration,
     FolderName,
@@ -61,6 +62,7 @@ class TrainConfig:
     num_samples: PositiveInt = 64  # in a picture of `sample_every`
     clip_norm: PositiveFloat | None = None  # of the gradient of each group
     ema: Fraction | None = None  # decay of the moving average of the weights
+    posthoc_ema: bool = False  # keep snapshots from which `ema_length` makes an average of any length afterwards
     keep: PositiveInt = 2  # newest checkpoints kept, beside the best
     nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # when a loss or gradient is NaN or infinite
     nonfinite_limit: PositiveInt = 10  # such steps in a row (or rollbacks in all) before stopping after all
@@ -168,6 +170,7 @@ class SampleConfig:
     batch_size: PositiveInt = 64
     checkpoint: CheckpointName = "last"  # "last", "best" or a step
     weights: Literal["auto", "ema", "raw"] = "auto"  # auto: the average where the run kept one
+    ema_length: AverageLength | None = None  # or an average of this relative length, of a run with train.posthoc_ema
     out: FolderName | None = None  # a folder; null: DIR/samples/seed-N
     root: FolderName = "outputs"  # where "latest" looks
     interpolate: PositiveInt | None = None  # samples on each path from one noise to another; null: each on its own
@@ -205,6 +208,7 @@ class EvaluateConfig:
     batch_size: PositiveInt = 256
     checkpoint: CheckpointName = "last"
     weights: Literal["auto", "ema", "raw"] = "auto"
+    ema_length: AverageLength | None = None  # as of `genai sample`
     image_size: PositiveInt = 64  # the square that images of folders are brought to
     channels: Literal[1, 3] = 3  # of these
     root: FolderName = "outputs"

@@ -1,6 +1,7 @@
 """`genai train`: build what the configuration names, take or resume a run directory, and train."""
 
 import dataclasses
+import shlex
 import sys
 import time
 from contextlib import nullcontext
@@ -31,6 +32,7 @@ from genai_cli.locate import is_run, last_metrics, make_directory
 from genai_cli.metrics.quick import has_quick_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
+from genai_cli.overrides import shell_word
 from genai_cli.rules import seconds_of
 
 _INITIALISATION = 5  # tag of this use of the seed
@@ -223,7 +225,7 @@ def _say_where(folder: Path, outcome: Outcome, seconds: float) -> None:
     """The last words: what was done, where its results are, and what to type next."""
     if outcome.did_nothing:
         print(f"{folder} is already finished, at step {outcome.step}. To go on, raise train.steps:")
-        print(f"  genai train run={folder} train.steps={2 * outcome.step}")
+        print(f"  genai train {shell_word('run', folder)} train.steps={2 * outcome.step}")
         return
     minutes, rest = divmod(round(seconds), 60)
     ended = "finished" if outcome.exit_code == ExitCode.DONE else "stopped and saved"
@@ -232,8 +234,8 @@ def _say_where(folder: Path, outcome: Outcome, seconds: float) -> None:
     if sheets:
         print(f"  samples     {sheets[-1]}")
     print(f"  checkpoint  {folder / 'checkpoints'}")
-    print(f"  logs        {folder / 'metrics.jsonl'}  (tensorboard --logdir {folder.parent})")
+    print(f"  logs        {folder / 'metrics.jsonl'}  (tensorboard --logdir {shlex.quote(str(folder.parent))})")
     if outcome.exit_code == ExitCode.DONE:
-        print(f"  next        genai sample run={folder} num_samples=64 seed=0")
+        print(f"  next        genai sample {shell_word('run', folder)} num_samples=64 seed=0")
     else:
-        print(f"  to go on    genai train run={folder}")
+        print(f"  to go on    genai train {shell_word('run', folder)}")

@@ -21,6 +21,7 @@ from genai_cli.doctor.signs import Reference, code_signs, sample_signs
 from genai_cli.doctor.symptoms import Facts
 from genai_cli.doctor.watch import Watch
 from genai_cli.engine import checkpoint as checkpoints
+from genai_cli.engine import posthoc_ema
 from genai_cli.engine.adaptation import Adaptation
 from genai_cli.engine.batches import Batches
 from genai_cli.engine.checkpoint import Checkpoint
@@ -91,6 +92,9 @@ class Trainer:
         self.ema: MovingAverage | None = None
         if config.train.ema is not None:
             self.ema = MovingAverage(model, self.adaptation.averaged(), decay=config.train.ema)
+        self.powers = (
+            posthoc_ema.PowerAverages(model, self.adaptation.averaged()) if config.train.posthoc_ema else None
+        )  # fmt: skip
         self.watch = Watch(
             config.doctor,
             Facts(
@@ -137,7 +141,8 @@ class Trainer:
         """About how large a checkpoint will be: weights, their average, and two slots of the optimizer for each."""
         weights = sum(tensor.nbytes for tensor in self.adaptation.learned().values())
         copies = 1 + (self.ema is not None)
-        return copies * weights + 2 * sum(parameter.nbytes for parameter in self.model.parameters())
+        snapshot = self.powers.nbytes if self.powers is not None else 0
+        return copies * weights + snapshot + 2 * sum(parameter.nbytes for parameter in self.model.parameters())
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
@@ -156,6 +161,8 @@ class Trainer:
             self.done += 1
             if self.ema is not None:
                 self.ema.update(self.done)
+            if self.powers is not None:
+                self.powers.update(self.done)
             self._clock.tick()
             self.progress.advance(self.done)
             self._work_pending = self._is_work_due()
@@ -401,6 +408,8 @@ class Trainer:
                 },
             )
             best_step = int(self.best["step"]) if self.best else None
+            if self.powers is not None:
+                self.powers.save(self.folder, self.done, every=self.config.train.save_every)
             checkpoints.save(saved, self.folder / "checkpoints", keep=self.config.train.keep, best_step=best_step)
         self.world.barrier()
 
@@ -425,6 +434,10 @@ class Trainer:
         self.adaptation.take_up(saved.model)
         if self.ema is not None:
             self.ema.load_state(saved.ema)
+        if self.powers is not None:
+            self.powers.restore(self.folder, saved.step)
+            if self.world.is_first:  # what is after it will come again
+                checkpoints.discard_from(self.folder / posthoc_ema.FOLDER, saved.step + 1)
         self.step.load_optimizer_state(saved.optimizer)
         self.step.averages.load_state(saved.state["averages"])
         self.step.skipped = saved.state["skipped"]

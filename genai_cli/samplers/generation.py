@@ -143,25 +143,28 @@ def draw_sequences(
     says so, is over: it is filled with `end`, or NO_TOKEN. `decoding`: the options of `draw_tokens`.
     """
     is_over = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+    may_end = end is not None or is_finished is not None
     filler = NO_TOKEN if end is None else end
+    last_given = int(known.max())
     for place in range(first):
         if grammar is not None:
             grammar.advance(tokens[:, place])
         yield tokens[:, place]
     for now in range(first, tokens.shape[1]):
-        if is_over.all():
+        if may_end and is_over.all():
             tokens[:, now] = filler
             yield tokens[:, now]
             continue
         seen = tokens[:, :now]
-        logits = predict(seen.clamp(min=0))  # (B, V)
+        logits = predict(seen.clamp(min=0) if may_end else seen)  # (B, V)
         if repetition_penalty != 1.0:
             logits = penalise_repetition(logits, seen, repetition_penalty)
         if grammar is not None:
             logits = logits.masked_fill(~grammar.allowed(tokens.shape[1] - now), -torch.inf)
         drawn = draw_tokens(logits, random, **decoding)
-        is_given = now < known
-        tokens[:, now] = torch.where(is_given, tokens[:, now], drawn.masked_fill(is_over, filler))
+        drawn = drawn.masked_fill(is_over, filler) if may_end else drawn
+        is_given = now < known  # (B,)
+        tokens[:, now] = torch.where(is_given, tokens[:, now], drawn) if now < last_given else drawn
         if end is not None:
             is_over |= ~is_given & (drawn == end)
         if is_finished is not None:
