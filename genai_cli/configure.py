@@ -1,5 +1,4 @@
-"""From overrides to the checked configuration of a command: what is composed, import dataclasses
-from where, and which schema judges."""
+"""From overrides to the checked configuration of a command: what is composed, from where, and which schema judges."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
