@@ -114,9 +114,9 @@ def _run_list(argv: list[str]) -> int:
 def _run_command(command: str, argv: list[str]) -> int:
     arguments = _arguments(command, argv)
     if arguments.help:
-        from genai_cli.commands import list as listing
+        from genai_cli.commands.help import describe_command
 
-        print(listing.describe_command(command, COMMANDS[command], arguments.config_dir))
+        print(describe_command(command, COMMANDS[command], arguments.overrides, arguments.config_dir))
         return ExitCode.DONE
     if arguments.shell_completion:
         from genai_cli import completion

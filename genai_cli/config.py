@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from genai_cli.errors import ConfigError
 from genai_cli.rules import (
+    AverageLength,
     CheckpointName,
     Duration,
     FolderName,
@@ -61,6 +62,7 @@ class TrainConfig:
     num_samples: PositiveInt = 64  # in a picture of `sample_every`
     clip_norm: PositiveFloat | None = None  # of the gradient of each group
     ema: Fraction | None = None  # decay of the moving average of the weights
+    posthoc_ema: bool = False  # keep snapshots from which `ema_length` makes an average of any length afterwards
     keep: PositiveInt = 2  # newest checkpoints kept, beside the best
     nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # when a loss or gradient is NaN or infinite
     nonfinite_limit: PositiveInt = 10  # such steps in a row (or rollbacks in all) before stopping after all
@@ -88,6 +90,7 @@ class DeviceConfig:
     name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    shard: bool = False  # divide weights, their average and optimizer states among the processes
     threads: PositiveInt | None = None  # CPU threads of each process; null: torch's choice
     workers: NonNegativeInt = 2  # loader processes, for data that do not fit in memory
     read_timeout: Duration | None = "30s"  # of a loader process for one example, before the run ends
@@ -167,6 +170,7 @@ class SampleConfig:
     batch_size: PositiveInt = 64
     checkpoint: CheckpointName = "last"  # "last", "best" or a step
     weights: Literal["auto", "ema", "raw"] = "auto"  # auto: the average where the run kept one
+    ema_length: AverageLength | None = None  # or an average of this relative length, of a run with train.posthoc_ema
     out: FolderName | None = None  # a folder; null: DIR/samples/seed-N
     root: FolderName = "outputs"  # where "latest" looks
     interpolate: PositiveInt | None = None  # samples on each path from one noise to another; null: each on its own
@@ -204,6 +208,7 @@ class EvaluateConfig:
     batch_size: PositiveInt = 256
     checkpoint: CheckpointName = "last"
     weights: Literal["auto", "ema", "raw"] = "auto"
+    ema_length: AverageLength | None = None  # as of `genai sample`
     image_size: PositiveInt = 64  # the square that images of folders are brought to
     channels: Literal[1, 3] = 3  # of these
     root: FolderName = "outputs"

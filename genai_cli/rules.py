@@ -27,6 +27,9 @@ FiniteFloat = Annotated[float, Rule("a finite number", math.isfinite)]
 # A share that may be zero but not all: a dropout rate, a moment's decay.
 Fraction = Annotated[float, Rule("at least 0 and below 1", lambda value: 0 <= value < 1)]
 Probability = Annotated[float, Rule("between 0 and 1", lambda value: 0 <= value <= 1)]
+# The standard deviation of steps under the profile of an average, in shares of the run (engine/posthoc_ema.py); an
+# average of all steps alike has 0.289.
+AverageLength = Annotated[float, Rule("above 0 and at most 0.28", lambda value: 0 < value <= 0.28)]
 # Names and places.
 FolderName = Annotated[str, Rule("the path of a folder", lambda value: value.strip() != "" and "\0" not in value)]
 Duration = Annotated[

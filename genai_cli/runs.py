@@ -22,6 +22,7 @@ from genai_cli.data.first_stage import CodeDecoder, FirstStage
 from genai_cli.engine import checkpoint as checkpoints
 from genai_cli.engine.adaptation import Adaptation
 from genai_cli.engine.checkpoint import Checkpoint
+from genai_cli.engine.posthoc_ema import posthoc_average
 from genai_cli.engine.run import read_spec
 from genai_cli.engine.storage import to_json
 from genai_cli.errors import ConfigError, StorageError
@@ -107,14 +108,22 @@ def load_another(key: str, folder: str, spec: Spec, device: torch.device) -> Gen
 
 
 def load_trained(
-    folder: Path, config: Config, *, checkpoint: str, weights: Literal["auto", "ema", "raw"], device: torch.device
-) -> TrainedRun:
-    """The model of a run at one of its checkpoints, on `device`, in evaluation mode."""
+    folder: Path, config: Config, *, checkpoint: str, weights: Literal["auto", "ema", "raw"], device: torch.device,
+    ema_length: float | None = None,
+) -> TrainedRun:  # fmt: skip
+    """The model of a run at one of its checkpoints, on `device`, in evaluation mode.
+
+    `ema_length` puts an average of that length, made afterwards, in the place of the one that the run kept.
+    """
     spec = read_spec(folder)
     model = build_model(config, spec)
     loaded = checkpoints.load(folder / "checkpoints", checkpoint)
-    if weights == "ema" and not loaded.ema:
+    if weights == "ema" and not loaded.ema and ema_length is None:
         raise ConfigError("weights=ema: this run kept no average; train it with train.ema=0.999, or take weights=raw")
+    if ema_length is not None:
+        if weights == "raw":
+            raise ConfigError(f"weights=raw and ema_length={ema_length:g} are different weights: give one of the two")
+        loaded.ema = posthoc_average(folder, loaded.step, ema_length)
     averaged = bool(loaded.ema) and weights != "raw"
     adaptation = adapt(model, config, load_base(config, folder))
     try:

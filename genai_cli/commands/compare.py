@@ -42,7 +42,7 @@ from genai_cli.runs import TrainedRun
 PILOT_STEPS, PILOT_LINES = 100_000, 4  # of the pilot at most; the log lines that are enough
 FILLED = 0.85  # of the budget with steps; the rest is for samples, evaluation and saves
 SAVED = (ExitCode.DONE, ExitCode.TERMINATED)
-TIMED = 64  # samples drawn to time the sampler
+TIMED, REPEATED = 64, 9  # samples drawn to time the sampler, and how often at most
 GRACE = 60.0  # seconds that a terminated child has to save
 
 
@@ -235,17 +235,20 @@ def _typed(value: Any) -> str:
 
 
 def _time_sampler(trained: TrainedRun, job: Job, config: CompareConfig) -> float:
-    """The seconds that one sample takes."""
+    """The seconds that one sample takes: the median of up to `REPEATED` draws, as far as they take a second."""
     device = choose_device(config.device)
     options = sampling_options(dict(job.sampling), trained)
     sources = None if trained.model.translates is None else runs.build_dataset(trained.config).load("test")
     options = with_given(trained.model, options, sources, TIMED, seed=0)
     draw(trained.model, 2, seed=0, batch_size=2, device=device, options=options)  # what only the first call costs
-    started = time.perf_counter()
-    draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device, options=options)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - started) / TIMED
+    seconds: list[float] = []
+    while len(seconds) < REPEATED and sum(seconds) < 1:
+        started = time.perf_counter()
+        draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device, options=options)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return median(seconds) / TIMED
 
 
 def _training_seconds(folder: Path) -> float | None:

@@ -52,8 +52,9 @@ def run(config: EvaluateConfig, *, folder: Path | None) -> ExitCode:
         return _evaluate_folders(config)
     device = choose_device(config.device)
     trained = runs.load_trained(
-        folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
-    )
+        folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device,
+        ema_length=config.ema_length,
+    )  # fmt: skip
     dataset = runs.build_dataset(trained.config, trained.spec)
     runs.check_unchanged(dataset.spec, trained.spec, trained.config, folder)
     applicable = GROUPS.get(trained.model.shown_spec.modality, ("figures",))
@@ -65,6 +66,8 @@ def run(config: EvaluateConfig, *, folder: Path | None) -> ExitCode:
     groups = _groups(config, applicable, f"{trained.model.shown_spec.modality} data")
     _check_sampling(config, trained, groups)
     protocol = {"split": split_name, "split_sha256": split.content_hash(), "seed": config.seed}
+    if config.ema_length is not None:
+        protocol["ema_length"] = config.ema_length
     notes: list[str] = []
     metrics = list(_measure(config, trained, dataset, split, groups, protocol, notes, device))
     if not metrics:

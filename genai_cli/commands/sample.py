@@ -28,8 +28,9 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     """Draw `config.num_samples` examples from the run in `folder`."""
     device = choose_device(config.device)
     trained = runs.load_trained(
-        folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
-    )
+        folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device,
+        ema_length=config.ema_length,
+    )  # fmt: skip
     options = sampling_options(config.options, trained)
     if config.condition:
         options["prompt"] = asking_prompt(config.condition, options, trained)
@@ -98,6 +99,7 @@ def _name(config: SampleConfig, step: int) -> str:
         if key not in ("prompt", "prompts")
     )
     options += f"-interpolate={config.interpolate}" if config.interpolate else ""
+    options += f"-ema_length={config.ema_length:g}" if config.ema_length else ""
     return f"step-{step:08d}-seed-{config.seed}{options}".replace("/", "_")[:120]
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -252,10 +253,13 @@ def discard_from(folder: Path, step: int) -> None:
 
 
 def _purge(folder: Path, *, keep: int, best_step: int | None) -> None:
-    """Delete older checkpoints. One that will not go is reported, and training goes on."""
-    for path in checkpoints(folder)[:-keep]:
-        if int(path.name.removeprefix(_PREFIX)) == best_step:
-            continue
+    """Delete older checkpoints."""
+    discard([path for path in checkpoints(folder)[:-keep] if int(path.name.removeprefix(_PREFIX)) != best_step])
+
+
+def discard(paths: Iterable[Path]) -> None:
+    """Delete checkpoints. One that will not go is reported, and training goes on."""
+    for path in paths:
         try:
             _delete(path)
         except OSError as error:

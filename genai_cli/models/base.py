@@ -167,6 +167,14 @@ class GenerativeModel(nn.Module, ABC):
         """What is averaged when `train.ema` is set: what `sample` uses."""
         return self.parameters()
 
+    def shard_units(self) -> list[nn.Module]:
+        """What `device.shard=true` divides among processes, inner to outer; empty where the model must stay whole.
+
+        The last unit holds every parameter, and a loss reaches parameters only by calling it: not its `forward`, nor
+        another method. A unit's weights are there while it is called and while it is differentiated.
+        """
+        return []
+
     def evaluate(self, batch: Batch) -> Metrics:
         """Held-out quantities of each example, (B,) each, such as {"nll": nats}. Empty if the model has none.
 

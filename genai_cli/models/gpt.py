@@ -67,6 +67,9 @@ class GPT(GenerativeModel):
         """(..., C) -> (..., V)."""
         return F.linear(features, self.embedding.weight if self.head is None else self.head.weight)
 
+    def shard_units(self) -> list[nn.Module]:
+        return [*self.transformer.blocks, self]
+
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         return next_token_loss(self(batch["tokens"][:, :-1]), batch), {}
 

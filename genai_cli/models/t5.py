@@ -87,6 +87,9 @@ class T5(GenerativeModel):
         """(..., C) -> (..., V), by the embedding itself."""
         return F.linear(features, self.embedding.weight)
 
+    def shard_units(self) -> list[nn.Module]:
+        return [*self.transformer.encoder, *self.transformer.decoder, self]
+
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Nats per token of each response, a mean over the batch. A text is cut anywhere, all places alike."""
         anywhere = 1 + batch.random.integers(self.context) if self.spans is None else None

@@ -76,6 +76,8 @@ def check_editing(
     """Raise ValueError for options that do not go together."""
     if given is None and strength is not None:
         raise ValueError(f"strength={strength} says how far to noise given images: say which, given=FOLDER")
+    if strength == 0:
+        raise ValueError("strength=0 leaves the given images as they are: give more, such as strength=0.6")
     if given is not None and (keep is None) == (strength is None):
         raise ValueError("given images are completed (keep=top_half) or changed (strength=0.6): ask for one of these")
     if resample is not None and keep is None:

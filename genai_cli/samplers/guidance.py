@@ -63,6 +63,9 @@ def _check(
                 raise ValueError(f"{name}={value} needs a model that was trained with model.condition=label")
     if guidance_interval is not None and guidance is None:
         raise ValueError(f"guidance_interval={guidance_interval} says where to guide: give guidance as well")
+    if guidance_interval is not None and guidance_interval[0] >= guidance_interval[1]:
+        low, high = guidance_interval
+        raise ValueError(f"guidance_interval=[{low:g},{high:g}] holds no sigma: the lower end comes first")
     if guidance not in (None, 1.0) and network.label_dropout == 0 and not has_guide:
         raise ValueError(f"guidance={guidance} needs a model that was trained with model.label_dropout above 0")
 

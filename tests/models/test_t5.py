@@ -68,6 +68,25 @@ def test_a_response_depends_on_its_own_prompt_alone():
         model.sample(SampleRandom(3, range(1)), prompt=prompts[0], length=99)
 
 
+def test_a_prompt_and_its_response_fill_a_window_and_no_more():
+    model, prompt = tiny_t5(), rows(1)[0, :3]
+    random, room = SampleRandom(0, range(2)), model.context + 1 - 3
+    assert model.sample(random, prompt=prompt, length=room).shape == (2, model.context + 1)
+    with pytest.raises(ValueError, match=f"a prompt of 3 tokens and length={room + 1} are more than"):
+        model.sample(random, prompt=prompt, length=room + 1)
+
+
+def test_a_prompt_that_leaves_no_room_is_asked_for_its_last_token():
+    """There is always something to answer: a response of no tokens would be exact for nothing."""
+    model = tiny_t5()
+    tokens = torch.full((1, model.context + 1), 4)
+    tokens[0, -1] = model.tokenizer.separator
+    mask = torch.ones(1, model.context, dtype=torch.bool)
+    figures = model.evaluate(Batch({"tokens": tokens, "mask": mask}, BatchRandom(0, stop=1)))
+    logits = model(tokens, torch.tensor([model.context]))[0, -1]
+    torch.testing.assert_close(figures["nll"][0], -logits.log_softmax(0)[model.tokenizer.separator])
+
+
 def test_what_is_exact_by_teacher_forcing_is_what_greedy_decoding_gives():
     """Trained a little: some responses are right, and the two agree on which."""
     split = PAIRS.load("train")
@@ -91,6 +110,8 @@ def test_buckets_of_distance_are_exact_near_and_coarse_far():
     """As in the paper: 32 buckets, 128 the farthest distance told apart."""
     back = RelativeBias(2, both_sides=False)
     assert back.bucket(torch.tensor([-5, 0, 1, 15, 16, 127, 128, 1000])).tolist() == [0, 0, 1, 15, 16, 31, 31, 31]
+    # 16 + floor(16 log(distance / 16) / log(128 / 16))
+    assert back.bucket(torch.tensor([17, 20, 32, 64, 100])).tolist() == [16, 17, 21, 26, 30]
     both = RelativeBias(2, both_sides=True)
     assert both.bucket(torch.tensor([0, 7, -1, -7, 1000, -1000])).tolist() == [0, 7, 17, 23, 15, 31]
 

@@ -73,6 +73,8 @@ def test_half_a_request_is_refused():
     given = torch.zeros(1, *SHAPE)
     with pytest.raises(ValueError, match=r"strength=0\.5 .* given=FOLDER"):
         edit(None, strength=0.5)
+    with pytest.raises(ValueError, match="strength=0 leaves the given images as they are"):
+        edit(given, strength=0.0)
     for options in ({}, {"keep": "top_half", "strength": 0.5}):
         with pytest.raises(ValueError, match=r"completed \(keep=top_half\) or changed \(strength=0\.6\)"):
             edit(given, **options)

@@ -68,6 +68,8 @@ def test_options_without_what_they_need_are_refused():
         options(network(label_dropout=0.0), guidance=2.0)
     with pytest.raises(ValueError, match=r"guidance_interval=.* give guidance as well"):
         options(network(), guidance_interval=(0.1, 2.0))
+    with pytest.raises(ValueError, match=r"guidance_interval=\[3,0.2\] holds no sigma: the lower end comes first"):
+        options(network(), guidance=2.0, guidance_interval=(3.0, 0.2))
 
 
 class Guide:
