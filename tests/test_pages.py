@@ -101,6 +101,7 @@ def test_every_model_has_a_page_and_a_place_in_the_readme():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_model_to_add_passes_the_contract(checkout):
     printed = run_python(checkout, "-m", "pytest", "-q", "tests/models", "-k", "mixture")
     assert re.search(r"^\d\d+ passed", printed, re.MULTILINE)

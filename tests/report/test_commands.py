@@ -152,6 +152,7 @@ def test_compare_refuses_ways_of_sampling_that_there_are_not(runs: Path, words, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_compare_trains_each_for_the_budget(tmp_path: Path):
     out = tmp_path / "out"
     words = [
