@@ -56,6 +56,7 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout.flush()  # here, where a closed pipe is caught
         return code
     except KeyboardInterrupt:
+        print("genai: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,6 @@
 """From overrides to the checked configuration of a command: what is composed, from where, and which schema judges."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +230,7 @@ def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> 
             model, plugins = _model_of(directory)
         except ConfigError as error:
             problems += error.problems
+            values = _without_options(command, values)  # which of them its model has cannot be told
     try:
         if command in RUN_COMMANDS:
             config = check_run_command(command, values)
@@ -240,6 +241,13 @@ def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> 
     if problems:
         raise ConfigError(*problems)
     return Configured(config, directory, composed.values, composed.resolved)
+
+
+def _without_options(command: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Those of `values` whose keys are the command's own, where it has others that are its model's."""
+    kind = {"sample": SampleConfig, "evaluate": EvaluateConfig}.get(command)
+    own = values if kind is None else {field.name for field in fields(kind)}
+    return {key: value for key, value in values.items() if key in own}
 
 
 def _model_of(directory: Path) -> tuple[dict[str, Any], list[str]]:

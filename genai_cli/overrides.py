@@ -36,6 +36,8 @@ SPECIAL = re.compile(r"""[][(){},'"\\$]""")  # in Hydra's grammar, outside of qu
 RESOLVER = re.compile(r"\$\{[^{}]*:")  # ${oc.env:...}; a plain ${train.steps} is a reference, and safe
 LARGEST_SWEEP = 10_000  # jobs
 TEXTS = ("prompt", "stop")  # keys whose value is a text, taken as it is typed
+QUOTES = "'\""
+LISTED = re.compile(r"""\s*"[^"]*"\s*|\s*'[^']*'\s*|[^,]+""")  # an item between commas, which quotes may hold, too
 
 
 @dataclass(frozen=True)
@@ -187,10 +189,13 @@ def _quoted_where_needed(text: str) -> str:
     """`prompt=春眠` as `prompt='春眠'`, and a folder such as `seed-0-keep=top_half`, one of samples, likewise.
 
     Hydra's grammar knows neither letters beyond ASCII nor a further = outside of quotes. A prompt is a text, whatever
-    is in it, unless it is quoted already: `prompt=To [MASK], or not`.
+    is in it, unless it is quoted already: `prompt=To [MASK], or not`. Of `prompts=[春眠,ROMEO:]` each is.
     """
     key, equals, value = text.partition("=")
-    if key in TEXTS and value not in ("", "null") and value[0] not in "'\"":
+    if key == "prompts" and value.startswith("[") and value.endswith("]"):
+        items = (item.strip() for item in LISTED.findall(value[1:-1]))
+        return f"{key}=[{','.join(item if item[0] in QUOTES else quote(item) for item in items if item)}]"
+    if key in TEXTS and value not in ("", "null") and value[0] not in QUOTES:
         return f"{key}={quote(value)}"
     if not equals or (value.isascii() and "=" not in value) or SPECIAL.search(value):
         return text

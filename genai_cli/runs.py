@@ -129,7 +129,9 @@ def load_trained(
     try:
         adaptation.take_up(loaded.model | loaded.ema if averaged else loaded.model)
     except RuntimeError as error:
-        raise DataError(f"{folder}: the weights do not fit the model of its config.yaml: {error}") from error
+        first = str(error).strip().splitlines()[-1].strip()
+        words = "bring back the file that the run was made with"
+        raise DataError(f"{folder}: the weights do not fit the model of its config.yaml: {words} ({first})") from error
     merge_adapters(model)
     if spec.first_stage is not None:
         model.code_decoder = _open_decoder(config, spec, device)

@@ -509,7 +509,7 @@ def test_latest_finds_the_jobs_of_a_sweep(genai, dispatched, a_run):
         (MemoryError(), 5, ["train.batch_size", "train.accumulate", "device.precision"]),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 5, ["train.batch_size"]),
         (OSError(errno.ENOSPC, "No space left on device", "x"), 6, ["No space left on device (x)"]),
-        (KeyboardInterrupt(), 130, []),
+        (KeyboardInterrupt(), 130, ["genai: interrupted"]),
         (ZeroDivisionError("oops"), 1, ["Traceback", "please report it"]),
     ],
 )
@@ -554,6 +554,19 @@ def test_completion_knows_commands_choices_keys_and_values(genai, monkeypatch, l
     assert (code, set(out.split())) == (0, offered)
 
 
+def test_completion_knows_the_runs_and_what_their_samples_take(genai, monkeypatch, a_run):
+    folder = a_run().relative_to(Path.cwd())
+    for line, offered in [
+        ("genai sample run=", {"run=latest", f"run={folder}"}),
+        (f"genai sample run={folder} noi", {"noise="}),
+        ("genai sample run=latest noise=", {"noise=true", "noise=false"}),
+        ("genai evaluate run=latest imp", {"importance_samples="}),
+        ("genai sample run=nowhere noi", set()),
+    ]:
+        monkeypatch.setenv("COMP_LINE", line)
+        assert set(genai("-sc", "query=bash")[1].split()) == offered
+
+
 @pytest.mark.parametrize("argv", [["-sc", "install=bash"], ["train", "-sc", "install=bash"]])
 def test_the_completion_script_is_for_genai(genai, argv):
     assert genai(*argv)[1].rstrip().endswith("hydra_bash_completion genai")
@@ -577,7 +590,15 @@ def test_lists_name_every_preset_with_one_line(genai, kind):
     code, out, _ = genai("list", kind)
     rows = out.splitlines()[1:]
     assert [row.split()[0] for row in rows] == list(registry.presets(kind.removesuffix("s")))
-    assert code == 0 and all(row.endswith("built in") for row in rows)
+    assert code == 0 and all(row.count("  ") for row in rows) and "built in" not in out
+
+
+def test_a_list_with_a_users_presets_says_whose_each_is(genai, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("# My own. `genai train model=mine`\nmodel:\n  name: gan\n")
+    lines = genai("list", "models", "--config-dir", str(tmp_path))[1].splitlines()
+    origins = {line.split()[0]: line.rpartition("  ")[2] for line in lines}
+    assert (origins["model"], origins["mine"], origins["vae"]) == ("origin", str(tmp_path), "built in")
 
 
 def test_a_reader_that_stops_reading_is_no_error():

@@ -28,7 +28,7 @@ from genai_cli.commands.sweep import CAUSES, CHILD, Stop
 from genai_cli.config import CompareConfig
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.sampling import draw, with_given
-from genai_cli.engine.storage import to_json
+from genai_cli.engine.storage import check_writable, to_json
 from genai_cli.errors import ConfigError, ExitCode, GenaiError
 from genai_cli.locate import find_run, is_run, make_directory, read_lines
 from genai_cli.media.files import write_file
@@ -81,6 +81,7 @@ def _make_out(config: CompareConfig) -> Path:
     out = Path(config.out)
     if out.exists():
         raise ConfigError(f"out={out} exists already; name a new folder")
+    check_writable(out, "out")
     out.mkdir(parents=True)
     return out
 
@@ -285,7 +286,7 @@ def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -
         write_file(path, svg.encode())
         write_file(path.with_suffix(".png"), png_file(svg))
     print(lead)
-    print_table(*rows(contestants))
+    print_table(*_upright(*rows(contestants)))
     by_number = grid(contestants, metric) if metric else None
     if by_number is not None:
         print()
@@ -293,6 +294,14 @@ def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -
     for note in notes:
         print(f"note: {note}")
     print(f"\nwritten to {out / 'compare.html'}")
+
+
+def _upright(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The table with a column for each run, where these are fewer than the numbers, so that a terminal holds it."""
+    if len(rows) >= len(header):
+        return header, rows
+    first, *others = ([*column] for column in zip(header, *rows, strict=True))
+    return first, [column for column in others if any(column[1:])]
 
 
 def _differing_protocols(contestants: Sequence[Contestant], metric: str | None) -> dict[str, str]:

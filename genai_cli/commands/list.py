@@ -23,6 +23,8 @@ def run(words: Sequence[str], config_dir: Path | None = None) -> None:
         raise ConfigError(*(problems or [f"genai list what? There is {', '.join(KINDS)}"]))
     for word in words:
         header, rows = _table(KINDS[word], config_dir)
+        if all(row[-1] == "built in" for row in rows):  # which then goes without saying
+            header, rows = header[:-1], [row[:-1] for row in rows]
         print_table(header, rows, empty=f"there are no {word} yet")
 
 

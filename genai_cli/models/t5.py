@@ -19,7 +19,7 @@ from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.encoder_decoder import EncoderDecoder
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.spans import SpanCorruption
-from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
+from genai_cli.rules import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.generation import generate, lay_out
 from genai_cli.samplers.infilling import Gaps
 
@@ -144,7 +144,7 @@ class T5(GenerativeModel):
         self,
         random: RowRandom,
         *,
-        temperature: PositiveFloat = 1.0,
+        temperature: NonNegativeFloat = 1.0,
         top_k: PositiveInt | None = None,
         top_p: Probability | None = None,
         min_p: Probability | None = None,

@@ -49,6 +49,8 @@ class Tokenizer(Protocol):
     start: int
     end: int | None
 
+    def encode(self, text: str) -> Tensor: ...
+
     def decode(self, tokens: Tensor) -> Any: ...
 
     def grammar(self, rows: int) -> Grammar | None: ...
@@ -68,7 +70,7 @@ def generate(
     Raises ValueError for options that exclude each other.
     """
     if prompt is not None and prompts is not None:
-        raise ValueError("prompt and prompts exclude each other")
+        raise ValueError("prompt and prompts exclude each other: give one text, or a list that rows take in turn")
     given = [prompt] if prompt is not None else list(prompts or [])
     rules = chosen_grammar(tokenizer, random.size, grammar)
     tokens, known = lay_out(given, random, start=tokenizer.start, length=length)
@@ -122,6 +124,10 @@ class Stop:
     def __init__(self, tokenizer: Tokenizer, stop: str, known: Tensor):
         if not stop or tokenizer.end is not None:
             raise ValueError(f"stop={stop!r}: give some text, for a model of text")
+        try:
+            tokenizer.encode(stop)
+        except ValueError as error:
+            raise ValueError(f"stop={stop!r} never comes: {error}; a line break is typed $'\\n'") from error
         self.tokenizer, self.stop, self.known = tokenizer, stop, known.tolist()
         self.reach = len(stop.encode())  # tokens that the text can be spread over: none is shorter than a byte
 

@@ -60,8 +60,12 @@ class Gaps:
         num_gaps = torch.tensor([int((text >= self.sentinel).sum()) for text in self.rows], device=self.device)
         return GapGrammar(num_gaps, sentinel=self.sentinel, num_tokens=self.num_tokens, is_full=self.is_full)
 
-    def decode(self, tokens: Tensor) -> Any:
+    def encode(self, text: str) -> Tensor:
         raise ValueError("a text with gaps ends where it ends: leave stop out")
+
+    def decode(self, tokens: Tensor) -> Any:
+        """See `fill`: what is drawn is no text by itself."""
+        raise NotImplementedError
 
     def fill(self, drawn: Tensor, *, width: int) -> Tensor:
         """(B, width) int64: the texts with what was drawn after them (B, P + length) in their gaps, then NO_TOKEN."""
