@@ -15,6 +15,7 @@ from torch.nn import Parameter
 
 from genai_cli.engine import checkpoint as checkpoints
 from genai_cli.engine.checkpoint import Checkpoint
+from genai_cli.engine.sharding import part_of
 from genai_cli.errors import ConfigError
 
 FOLDER = "averages"  # of a run directory: snapshots, in the format of a checkpoint
@@ -38,14 +39,9 @@ class PowerAverages:
             beta = (1 - 1 / step) ** (exponent_of(length) + 1)
             torch._foreach_lerp_(list(average.values()), list(self.parameters.values()), 1 - beta)
 
-    def save(self, run: Path, step: int, *, every: int | None) -> None:
-        """A snapshot of `step`. Those of the period `every` stay, others as long as a checkpoint needs them."""
-        folder = run / FOLDER
-        state = {f"{length}/{name}": t for length, average in self.averages.items() for name, t in average.items()}
-        checkpoints.save(Checkpoint(step, {}, state), folder, keep=step + 1)  # purges nothing
-        stay = {_name(step), *(path.name for path in checkpoints.checkpoints(run / "checkpoints"))}
-        is_between = [past for past in _steps(folder) if every is None or past % every]
-        checkpoints.discard(folder / _name(past) for past in is_between if _name(past) not in stay)
+    def state(self) -> dict[str, Tensor]:
+        """Both averages, by "LENGTH/PARAMETER"."""
+        return {f"{length}/{name}": t for length, average in self.averages.items() for name, t in average.items()}
 
     @property
     def nbytes(self) -> int:
@@ -56,7 +52,16 @@ class PowerAverages:
         saved = checkpoints.load(run / FOLDER, str(step)).ema
         for length, average in self.averages.items():
             for name, tensor in average.items():
-                tensor.copy_(saved[f"{length}/{name}"])
+                tensor.copy_(part_of(saved[f"{length}/{name}"], tensor))
+
+
+def keep(state: dict[str, Tensor], run: Path, step: int, *, every: int | None) -> None:
+    """A snapshot of `step`. Those of the period `every` stay, others as long as a checkpoint needs them."""
+    folder = run / FOLDER
+    checkpoints.save(Checkpoint(step, {}, state), folder, keep=step + 1)  # purges nothing
+    stay = {_name(step), *(path.name for path in checkpoints.checkpoints(run / "checkpoints"))}
+    is_between = [past for past in _steps(folder) if every is None or past % every]
+    checkpoints.discard(folder / _name(past) for past in is_between if _name(past) not in stay)
 
 
 def posthoc_average(run: Path, step: int, length: float) -> dict[str, Tensor]:

@@ -59,3 +59,20 @@ def _bar(first: int, total: int) -> tuple[Any, Any]:
         TextColumn("{task.fields[metrics]}", markup=False), refresh_per_second=4,
     )  # fmt: skip
     return bar, bar.add_task("train", total=total, completed=first, metrics="")
+
+
+class Clock:
+    """Seconds per step since the last restart; the work between steps is left out by restarting after it."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._start = time.perf_counter()
+        self._steps = 0
+
+    def tick(self) -> None:
+        self._steps += 1
+
+    def seconds_per_step(self) -> float:
+        return (time.perf_counter() - self._start) / max(1, self._steps)

@@ -5,7 +5,6 @@ checkpoint. So a run that is killed and resumed ends in the same bytes as one th
 """
 
 import math
-import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from genai_cli.engine.ema import MovingAverage
 from genai_cli.engine.figures import first_batch, held_out_figures
 from genai_cli.engine.logs import RunLog
 from genai_cli.engine.optimizers import learning_rate
-from genai_cli.engine.progress import Progress
+from genai_cli.engine.progress import Clock, Progress
 from genai_cli.engine.sampling import draw, evaluation_mode
 from genai_cli.engine.sharding import divide, gathered, lent
 from genai_cli.engine.signals import Interruption, Signals
@@ -109,7 +108,7 @@ class Trainer:
         self.quick_score: QuickScore | None = None  # made by the first evaluation that needs it
         self.avoided: list[int] = []  # steps that a rollback found to diverge; passed over
         self._work_pending = False  # what is due after the step `done` is not done yet
-        self._clock = _Clock()
+        self._clock = Clock()
 
     def run(self, signals: Signals) -> Outcome:
         """Train from the newest checkpoint (or the beginning) to the end, or to a signal."""
@@ -383,13 +382,14 @@ class Trainer:
             "weight": self.adaptation.learned(),
             "average": self.ema.state() if self.ema is not None else {},
             "optimizer state": self.step.optimizer_state(),
+            "snapshot": self.powers.state() if self.powers is not None else {},
         }
         for quantity, members in tensors.items():
             name = checkpoints.first_non_finite(members)
             if name is not None:
                 where = f"the {quantity} {name} is not finite after step {self.done}"
                 raise Diverged(f"{where}; nothing was saved. {self._advice()}")
-        weights, average, optimizer = (self._gathered(members, CPU) for members in tensors.values())
+        weights, average, optimizer, snapshot = (self._gathered(members, CPU) for members in tensors.values())
         if self.world.is_first:
             saved = Checkpoint(
                 step=self.done,
@@ -409,7 +409,7 @@ class Trainer:
             )
             best_step = int(self.best["step"]) if self.best else None
             if self.powers is not None:
-                self.powers.save(self.folder, self.done, every=self.config.train.save_every)
+                posthoc_ema.keep(snapshot, self.folder, self.done, every=self.config.train.save_every)
             checkpoints.save(saved, self.folder / "checkpoints", keep=self.config.train.keep, best_step=best_step)
         self.world.barrier()
 
@@ -476,23 +476,6 @@ class Trainer:
         kept = checkpoints.checkpoints(self.folder / "checkpoints")
         newest = f"The checkpoint of step {int(kept[-1].name[-8:])} stands; " if kept else ""
         return f"{newest}try a lower optimizer.lr, train.clip_norm=1 or train.nonfinite=skip"
-
-
-class _Clock:
-    """Seconds per step since the last restart; the work between steps is left out by restarting after it."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self._start = time.perf_counter()
-        self._steps = 0
-
-    def tick(self) -> None:
-        self._steps += 1
-
-    def seconds_per_step(self) -> float:
-        return (time.perf_counter() - self._start) / max(1, self._steps)
 
 
 def total_steps(config: Config, num_examples: int, batches_per_step: int) -> int:

@@ -9,7 +9,7 @@ from torch import nn
 
 from genai_cli.engine import posthoc_ema
 from genai_cli.engine.checkpoint import load, load_newest
-from genai_cli.engine.posthoc_ema import PowerAverages, combination, exponent_of, posthoc_average, product
+from genai_cli.engine.posthoc_ema import PowerAverages, combination, exponent_of, keep, posthoc_average, product
 from genai_cli.engine.signals import Signals
 from genai_cli.errors import ConfigError
 from tests.engine.duel import make_config, make_trainer, train
@@ -28,7 +28,7 @@ def follow(averages: PowerAverages, weights: nn.Parameter, run: Path | None = No
         weights.data.copy_(wander(step))
         averages.update(step)
         if run is not None and step % every == 0:
-            averages.save(run, step, every=every)
+            keep(averages.state(), run, step, every=every)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genai_cli import models
 from genai_cli.config import OptimizerConfig
+from genai_cli.engine import posthoc_ema
 from genai_cli.engine.checkpoint import load_newest
 from genai_cli.engine.distributed import World
 from genai_cli.engine.signals import Signals
@@ -25,7 +26,7 @@ DIVISIBLE = {model_name(preset): (preset, kind) for preset, kind in reversed(lis
 
 def trainer(preset: str, kind: str, folder: str, steps: str, optimizer: str, shard: str, world: World) -> Trainer:
     config, spec = (
-        tiny_config(preset, kind, steps=int(steps), evaluate_every=3, sample_every=2, clip_norm=0.5),
+        tiny_config(preset, kind, steps=int(steps), evaluate_every=3, sample_every=2, clip_norm=0.5, posthoc_ema=True),
         SPECS[kind],
     )
     config = dataclasses.replace(
@@ -60,8 +61,9 @@ def assert_same_runs(one: Path, two: Path) -> None:
     for single, double in zip(series(one), series(two), strict=True):
         assert double == pytest.approx(single, abs=1e-5)
     first, second = load_newest(one / "checkpoints"), load_newest(two / "checkpoints")
-    for name in ("model", "ema", "optimizer"):
-        expected, found = getattr(first, name), getattr(second, name)
+    snapshots = (load_newest(folder / posthoc_ema.FOLDER).ema for folder in (one, two))
+    same = [snapshots, *((getattr(first, name), getattr(second, name)) for name in ("model", "ema", "optimizer"))]
+    for expected, found in same:
         assert expected.keys() == found.keys()
         for key, tensor in expected.items():
             torch.testing.assert_close(found[key], tensor, atol=1e-5, rtol=1e-4)

@@ -10,7 +10,15 @@ from genai_cli.errors import ExitCode
 from tests.reliability.harness import TINY, Genai, final_files
 from tests.reliability.test_two_ranks import SGD, assert_same_training, run_two
 
-FLOW = ("model=flow_matching", "model.width=8", *TINY, *SGD, "optimizer.warmup_steps=0", "train.clip_norm=1")
+FLOW = (
+    "model=flow_matching",
+    "model.width=8",
+    *TINY,
+    *SGD,
+    "optimizer.warmup_steps=0",
+    "train.clip_norm=1",
+    "train.posthoc_ema=true",
+)
 DIVIDED = ("train", *FLOW, "device.shard=true")
 
 
