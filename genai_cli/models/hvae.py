@@ -55,9 +55,9 @@ class HierarchicalVAE(GenerativeModel):
         self.beta_warmup = beta_warmup
         self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
         channels, height, _ = spec.shape
-        self.sides = latent_sides(spec)
-        self.bottom_up = BottomUp(channels, width, self.sides, depth)
-        self.top_down = TopDown(width, latent_channels, self.sides, depth, is_ladder=inference == "ladder")
+        self.latent_sides = latent_sides(spec)
+        self.bottom_up = BottomUp(channels, width, self.latent_sides, depth)
+        self.top_down = TopDown(width, latent_channels, self.latent_sides, depth, is_ladder=inference == "ladder")
         self.head = doubling(width, self.likelihood.num_outputs // height**2)
 
     def train_step(self, step: Step) -> None:
@@ -66,7 +66,7 @@ class HierarchicalVAE(GenerativeModel):
     def loss(self, batch: Batch, *, warmth: float = 1.0) -> tuple[Tensor, Metrics]:
         terms = self.terms(batch)
         loss = terms["reconstruction"]
-        sides = sorted(set(self.sides))
+        sides = sorted(set(self.latent_sides))
         for rank, side in enumerate(sides):
             start = rank / max(1, len(sides) - 1)
             loss = loss + (start + warmth * (1 - start)) * terms[f"kl_{side}"]

@@ -8,6 +8,7 @@ import pytest
 
 from genai_cli.engine import watchdog
 from genai_cli.engine.distributed import World
+from genai_cli.errors import ExitCode
 
 TIMEOUT = 10.0  # seconds: it looks every half of one
 
@@ -60,3 +61,18 @@ def test_time_in_which_the_process_was_stopped_does_not_count(silences) -> None:
 
 def test_a_silence_counts_in_full_once_there_was_a_beat_after_a_stop(silences) -> None:
     assert silences((3600.0, False, 1), (0.5, True, 1), SILENT) == 10.5
+
+
+def test_the_end_is_told_on_the_terminal_in_a_file_and_to_the_other_processes(monkeypatch, tmp_path, capfd) -> None:
+    said: list[str] = []
+    codes: list[int] = []
+    killed: list[bool] = []
+    child = SimpleNamespace(kill=lambda: killed.append(True))
+    monkeypatch.setattr(watchdog, "multiprocessing", SimpleNamespace(active_children=lambda: [child]))
+    monkeypatch.setattr(watchdog.os, "_exit", codes.append)
+    watchdog._end(12.4, tmp_path, SimpleNamespace(rank=1, size=2, leave_word=said.append))
+    words = "process 1 of 2: nothing has happened for 12 s (device.timeout)"
+    assert said == [words] and codes == [ExitCode.HUNG] and killed == [True]
+    report = (tmp_path / "stacks-1.txt").read_text()
+    assert report.startswith(words) and "test_watchdog.py" in report
+    assert words in capfd.readouterr().err

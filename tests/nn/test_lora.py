@@ -3,8 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
-from genai_cli.nn.lora import LowRank, adaptable_places, add_adapters
+from genai_cli.nn.lora import LowRank, adaptable_places, add_adapters, merge_adapters
+from genai_cli.nn.regularizers import spectrally_normalise
 
 
 @pytest.mark.parametrize("kind", [lambda: nn.Linear(5, 3), lambda: nn.Embedding(6, 4), lambda: nn.Conv2d(2, 3, 3)])
@@ -27,3 +29,15 @@ def test_no_adapter_is_larger_than_the_matrix_it_adds_to():
     assert adapter.a.shape == (2, 2) and adapter.b.shape == (3, 2)
     nn.init.normal_(adapter.b)
     torch.testing.assert_close(adapter(torch.zeros(3, 2)), adapter.b @ adapter.a)
+
+
+def test_merging_takes_the_adapters_and_leaves_what_else_makes_a_weight():
+    adapted, bounded = nn.Linear(4, 3), nn.Linear(3, 2)
+    model = nn.Sequential(adapted, bounded)
+    spectrally_normalise(bounded)
+    add_adapters(model, [(adapted, "weight")], rank=2, alpha=2.0)
+    nn.init.normal_(adapted.parametrizations.weight[0].b)
+    weight = adapted.weight.detach().clone()
+    merge_adapters(model)
+    assert not parametrize.is_parametrized(adapted) and parametrize.is_parametrized(bounded, "weight")
+    torch.testing.assert_close(adapted.weight, weight)

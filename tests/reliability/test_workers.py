@@ -137,6 +137,20 @@ def test_a_worker_that_dies_with_nothing_in_hand_is_told_of_without_a_sample() -
         stream.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_leaves_the_workers_to_their_parent(number: signal.Signals) -> None:
+    """A terminal's Ctrl-C, or a scheduler's signal, reaches every process; what is read is still needed."""
+    stream = ahead(Numbers())
+    try:
+        next(stream)
+        wait_for(lambda: bool((stream.notes[:, 1] > 0).all()), 10)  # both are at work
+        for worker in stream._workers:
+            os.kill(worker.pid, number)
+        assert torch.equal(torch.cat([next(stream)["points"] for _ in range(15)]), torch.arange(4.0, 64.0))
+    finally:
+        stream.close()
+
+
 def test_a_wait_for_workers_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has a limit of its own, device.read_timeout, which may be longer than device.timeout."""
     beats: list[float] = []
