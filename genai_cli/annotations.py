@@ -116,7 +116,8 @@ def _conform_dict(value: Any, members: tuple[Any, ...]) -> dict[Any, Any]:
 
 def _conform_sequence(value: Any, container: type, members: tuple[Any, ...]) -> Any:
     if not isinstance(value, list | tuple):
-        raise Misfit("must be a list such as [1,2]")
+        count = 1 if container is list or Ellipsis in members or not members else len(members)
+        raise Misfit(f"must be a list such as [{','.join([show(value)] * count)}]")
     if container is list or Ellipsis in members or not members:
         kinds = [members[0] if members else Any] * len(value)
     elif len(members) != len(value):

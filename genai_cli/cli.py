@@ -56,6 +56,7 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout.flush()  # here, where a closed pipe is caught
         return code
     except KeyboardInterrupt:
+        print("genai: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -114,9 +115,9 @@ def _run_list(argv: list[str]) -> int:
 def _run_command(command: str, argv: list[str]) -> int:
     arguments = _arguments(command, argv)
     if arguments.help:
-        from genai_cli.commands import list as listing
+        from genai_cli.commands.help import describe_command
 
-        print(listing.describe_command(command, COMMANDS[command], arguments.config_dir))
+        print(describe_command(command, COMMANDS[command], arguments.overrides, arguments.config_dir))
         return ExitCode.DONE
     if arguments.shell_completion:
         from genai_cli import completion

@@ -14,6 +14,7 @@ from genai_cli import registry
 from genai_cli.annotations import read_annotation, show
 from genai_cli.config import CompareConfig, Config, EvaluateConfig, SampleConfig
 from genai_cli.errors import ConfigError, ExitCode
+from genai_cli.locate import find_run, list_runs, read_config, runs_at_hand
 from genai_cli.registry import DATASET, MODEL
 from genai_cli.schema import RUN_COMMANDS
 
@@ -67,6 +68,9 @@ def _overrides(command: str, before: list[str], word: str) -> Iterator[str]:
     typed_key, equals, _ = word.partition("=")
     if equals and typed_key in groups:
         yield from (f"{typed_key}={name}" for name in registry.presets(typed_key, config_dir))
+    elif equals and typed_key in ("run", "init"):
+        runs = map(str, ("latest", *list_runs("outputs"), *runs_at_hand()))
+        yield from (f"{typed_key}={run}" for run in runs if not any(map(str.isspace, run)))  # which would be two words
     elif equals:
         yield from (f"{typed_key}={value}" for value in _values(keys.get(typed_key)))
     else:
@@ -94,6 +98,20 @@ def _keys(command: str, before: list[str]) -> Iterator[tuple[str, Any]]:
     for kind in (MODEL, DATASET) if command == "train" else ():
         for name in (word.partition("=")[2] for word in before if word.startswith(f"{kind.word}=")):
             yield from _option_keys(kind, name, _config_dir(before))
+    for run in (word.partition("=")[2] for word in before if word.startswith("run=")):
+        yield from _keys_of_run(command, run)
+
+
+def _keys_of_run(command: str, run: str) -> Iterator[tuple[str, Any]]:
+    """What the samples of a run's model, and its evaluation, can be asked for."""
+    try:
+        name = (read_config(find_run(run, "outputs")).get("model") or {}).get("name")
+        definition = registry.define(MODEL, name)
+    except ConfigError:
+        return
+    methods = {"sample": ["sample_options"], "evaluate": ["sample_options", "evaluate_options"]}
+    for method in methods.get(command, ()):
+        yield from ((option.name, _kind_of(option.annotation)) for option in getattr(definition, method).values())
 
 
 def _option_keys(kind: registry.Kind, choice: str, config_dir: Path | None) -> Iterator[tuple[str, Any]]:

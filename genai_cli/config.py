@@ -90,6 +90,7 @@ class DeviceConfig:
     name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    shard: bool = False  # divide weights, their average and optimizer states among the processes
     threads: PositiveInt | None = None  # CPU threads of each process; null: torch's choice
     workers: NonNegativeInt = 2  # loader processes, for data that do not fit in memory
     read_timeout: Duration | None = "30s"  # of a loader process for one example, before the run ends

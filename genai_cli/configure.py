@@ -1,6 +1,6 @@
 """From overrides to the checked configuration of a command: what is composed, from where, and which schema judges."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,9 @@ def _configure_resumed(run: str, job: list[Typed], overrides: Overrides) -> Conf
     """`genai train run=DIR`: the run's own configuration, with what was typed laid over it."""
     roots = [str(typed.value) for typed in job if typed.key == "run.root"]
     directory = find_run(run, roots[-1] if roots else RunConfig().root)
-    values, typed = compose_over(read_config(directory), job, overrides.config_dir)
+    recorded = read_config(directory)
+    _refuse_another_model(directory, recorded, job, overrides)
+    values, typed = compose_over(recorded, job, overrides.config_dir)
     values = prefer_typed(values, typed)
     config, problems = judge_train(values, unjudged=overrides.guessed)
     if config is not None:
@@ -162,14 +164,34 @@ def _configure_resumed(run: str, job: list[Typed], overrides: Overrides) -> Conf
     return Configured(config, directory, values, values)
 
 
+def _refuse_another_model(directory: Path, recorded: dict[str, Any], job: list[Typed], overrides: Overrides) -> None:
+    """One sentence for a run that is to go on as another model or on other data. Raises ConfigError."""
+    for kind in (registry.MODEL, registry.DATASET):
+        for typed in job:
+            old = recorded.get(kind.word)
+            preset = registry.presets(kind.word, overrides.config_dir).get(str(typed.value))
+            if typed.key != kind.word or not typed.is_group or preset is None or not isinstance(old, dict):
+                continue
+            if registry.named_by(preset, kind) != old.get("name"):
+                raise ConfigError(
+                    f"{typed}: run={directory} is of {kind.word}={show(old.get('name'))} and keeps it; leave "
+                    f"{kind.word} out to go on, or start another run without run="
+                )
+
+
 def _configure_compare(job: list[Typed], overrides: Overrides) -> Configured:
     """`genai compare`: the runs must be there, and each model must be one that can be trained as is said."""
     composed = compose_command("compare", job, overrides.config_dir)
     config = check_compare(composed.resolved)
     problems, models = list(overrides.problems), []
+    folders: list[Path] = []
     for run in config.runs:
         try:
-            model, plugins = _model_of(find_run(run, config.root))
+            folder = find_run(run, config.root)
+            if folder.resolve() in folders:
+                problems.append(f"runs={show(config.runs)}: {run} is {folder}, which is among them already")
+            folders.append(folder.resolve())
+            model, plugins = _model_of(folder)
             models.append(registry.define(registry.MODEL, model["name"], plugins))
         except ConfigError as error:
             problems += error.problems
@@ -208,6 +230,7 @@ def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> 
             model, plugins = _model_of(directory)
         except ConfigError as error:
             problems += error.problems
+            values = _without_options(command, values)  # which of them its model has cannot be told
     try:
         if command in RUN_COMMANDS:
             config = check_run_command(command, values)
@@ -218,6 +241,13 @@ def _configure_for_run(command: str, job: list[Typed], overrides: Overrides) -> 
     if problems:
         raise ConfigError(*problems)
     return Configured(config, directory, composed.values, composed.resolved)
+
+
+def _without_options(command: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Those of `values` whose keys are the command's own, where it has others that are its model's."""
+    kind = {"sample": SampleConfig, "evaluate": EvaluateConfig}.get(command)
+    own = values if kind is None else {field.name for field in fields(kind)}
+    return {key: value for key, value in values.items() if key in own}
 
 
 def _model_of(directory: Path) -> tuple[dict[str, Any], list[str]]:

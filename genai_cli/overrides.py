@@ -7,6 +7,7 @@ so that all problems are told at once and nothing that could execute or leak eve
 
 import itertools
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,12 @@ from genai_cli.suggest import advice, listing, nearest
 
 # Of Hydra's own keys: which launcher and sweeper (a closed set, of installed plugins), their numbers, the folder.
 HYDRA_KEYS = re.compile(r"hydra/(launcher|sweeper)|hydra\.(launcher|sweeper)(\.[A-Za-z]\w*)+|hydra\.sweep\.dir")
+SPECIAL = re.compile(r"""[][(){},'"\\$]""")  # in Hydra's grammar, outside of quotes
 RESOLVER = re.compile(r"\$\{[^{}]*:")  # ${oc.env:...}; a plain ${train.steps} is a reference, and safe
 LARGEST_SWEEP = 10_000  # jobs
 TEXTS = ("prompt", "stop")  # keys whose value is a text, taken as it is typed
+QUOTES = "'\""
+LISTED = re.compile(r"""\s*"[^"]*"\s*|\s*'[^']*'\s*|[^,]+""")  # an item between commas, which quotes may hold, too
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,9 @@ class Overrides:
             typed = Typed(key, override.value(), override.get_value_element_as_str(), is_group)
             return [self._choose(typed)]
         if not is_sweep:
-            raise ConfigError(f"{text} gives several values; add -m to run one job for each, or quote the value")
+            values = text.partition("=")[2]
+            other = "" if is_group else f", or write {key}=[{values}] for a list, '{key}=\"{values}\"' for a text"
+            raise ConfigError(f"{text} gives several values; add -m to run one job for each{other}")
         return [self._choose(Typed(key, value, text, is_group)) for value, text in self._swept(key, override)]
 
     def _parse(self, text: str, parser: OverridesParser) -> Override:
@@ -183,12 +189,15 @@ def _quoted_where_needed(text: str) -> str:
     """`prompt=春眠` as `prompt='春眠'`, and a folder such as `seed-0-keep=top_half`, one of samples, likewise.
 
     Hydra's grammar knows neither letters beyond ASCII nor a further = outside of quotes. A prompt is a text, whatever
-    is in it, unless it is quoted already: `prompt=To [MASK], or not`.
+    is in it, unless it is quoted already: `prompt=To [MASK], or not`. Of `prompts=[春眠,ROMEO:]` each is.
     """
     key, equals, value = text.partition("=")
-    if key in TEXTS and value not in ("", "null") and value[0] not in "'\"":
+    if key == "prompts" and value.startswith("[") and value.endswith("]"):
+        items = (item.strip() for item in LISTED.findall(value[1:-1]))
+        return f"{key}=[{','.join(item if item[0] in QUOTES else quote(item) for item in items if item)}]"
+    if key in TEXTS and value not in ("", "null") and value[0] not in QUOTES:
         return f"{key}={quote(value)}"
-    if not equals or (value.isascii() and "=" not in value) or re.search(r"""[][(){},'"\\$]""", value):
+    if not equals or (value.isascii() and "=" not in value) or SPECIAL.search(value):
         return text
     return f"{key}={quote(value)}"
 
@@ -196,6 +205,11 @@ def _quoted_where_needed(text: str) -> str:
 def quote(text: str | Path) -> str:
     """`text` as a value that Hydra's grammar reads back unchanged, whatever is in it."""
     return QuotedString(str(text), Quote.single).with_quotes()
+
+
+def shell_word(key: str, value: str | Path) -> str:
+    """`key=value` as one types it: quoted for Hydra's grammar and for the shell, each where it must be."""
+    return shlex.quote(f"{key}={quote(value) if SPECIAL.search(str(value)) else value}")
 
 
 def assign(values: dict[str, Any], overrides: Iterable[Typed]) -> None:

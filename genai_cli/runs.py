@@ -28,7 +28,7 @@ from genai_cli.engine.storage import to_json
 from genai_cli.errors import ConfigError, StorageError
 from genai_cli.locate import find_run, is_run
 from genai_cli.models.base import GenerativeModel
-from genai_cli.nn.lora import adaptable_layers, add_adapters, merge_adapters
+from genai_cli.nn.lora import adaptable_places, add_adapters, merge_adapters
 from genai_cli.suggest import advice
 
 BASE = "base"  # in the directory of a run that starts from another: its weights as they were
@@ -129,7 +129,9 @@ def load_trained(
     try:
         adaptation.take_up(loaded.model | loaded.ema if averaged else loaded.model)
     except RuntimeError as error:
-        raise DataError(f"{folder}: the weights do not fit the model of its config.yaml: {error}") from error
+        first = str(error).strip().splitlines()[-1].strip()
+        words = "bring back the file that the run was made with"
+        raise DataError(f"{folder}: the weights do not fit the model of its config.yaml: {words} ({first})") from error
     merge_adapters(model)
     if spec.first_stage is not None:
         model.code_decoder = _open_decoder(config, spec, device)
@@ -202,10 +204,10 @@ def adapt(model: GenerativeModel, config: Config, base: Checkpoint | None) -> Ad
     except RuntimeError as error:
         raise ConfigError(_misfit(model, config, base, error)) from error
     if config.adapter.name == "lora":
-        layers = adaptable_layers(model)
-        chosen = matching(layers, config.adapter.targets, "adapter.targets")
+        places = adaptable_places(model)
+        chosen = matching(places, config.adapter.targets, "adapter.targets")
         adapters = add_adapters(
-            model, [layers[name] for name in chosen], rank=config.adapter.rank, alpha=config.adapter.alpha
+            model, [places[name] for name in chosen], rank=config.adapter.rank, alpha=config.adapter.alpha
         )
         kept = {name for name, _ in model.named_parameters()} - adapters
         words = f"adapter.targets={show(config.adapter.targets)}"

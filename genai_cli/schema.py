@@ -30,7 +30,7 @@ from genai_cli.config import (
 )
 from genai_cli.locate import read_config
 from genai_cli.registry import DATASET, MODEL, Definition
-from genai_cli.suggest import advice
+from genai_cli.suggest import advice, listing
 
 # What a run that goes on may change: its length, rhythm and safety. No number computed so far depends on them.
 MAY_CHANGE = (
@@ -155,6 +155,10 @@ def _check_for_run(
         definition = registry.define(MODEL, model["name"], plugins)
         own = definition.sample_options if command == "sample" else definition.evaluate_options
         owner = f"genai {command} or of model={model['name']}"
+        of_others = {key: names for key in others if (names := _models_that_take(key, definition, command))}
+        for key, names in of_others.items():
+            check.problem(f"{key} is no key of {owner}; it is one of model={listing(names)}")
+        others = {key: value for key, value in others.items() if key not in of_others}
         given = check.options({**definition.sample_options, **own}, others, "", owner, also=fields, fill=False)
         known["options"] = {key: value for key, value in given.items() if key in own}
         if kind is EvaluateConfig:
@@ -168,6 +172,17 @@ def _check_for_run(
     _refuse_training_keys(check, known, f"genai {command}")
     check.raise_problems()
     return kind(**known)
+
+
+def _models_that_take(key: str, definition: Definition, command: str) -> list[str]:
+    """Models with an option `key` of samples (or of `evaluate`), where the model at hand has none of that name."""
+
+    def takes(model: Definition) -> bool:
+        return key in model.sample_options or (command == "evaluate" and key in model.evaluate_options)
+
+    if takes(definition):
+        return []
+    return [name for name in registry.names(MODEL) if takes(registry.define(MODEL, name))]
 
 
 def _check_folders(check: Check, known: Mapping[str, Any]) -> None:

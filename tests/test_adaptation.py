@@ -95,7 +95,7 @@ def test_adapters_of_any_model_learn_while_its_weights_stay(name, kind):
     for group, loss in expected.losses.items():
         torch.testing.assert_close(found.losses[group], loss, atol=1e-5, rtol=1e-5)
     trained = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
-    assert trained and all(".parametrizations.weight." in key for key in trained)
+    assert trained and all(".parametrizations.weight" in key for key in trained)
     assert found.reached <= trained
 
 
@@ -148,7 +148,8 @@ def steps(way: str, world: World) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("gpt", "text"), ("vae", "grey 28"), ("pixelcnn", "grey 28"), ("realnvp", "points")]
+    ("name", "kind"),
+    [("gpt", "text"), ("vae", "grey 28"), ("pixelcnn", "grey 28"), ("realnvp", "points"), ("char_rnn", "text")],
 )
 def test_merged_equals_unmerged(name, kind):
     _, _, model, _ = adapted("lora", name, kind)
@@ -161,6 +162,32 @@ def test_merged_equals_unmerged(name, kind):
     merge_adapters(model)
     torch.testing.assert_close(model.loss(batch_of(model.spec))[0], before, atol=1e-5, rtol=1e-5)
     assert set(model.state_dict()) == names
+
+
+@pytest.mark.parametrize(("name", "kind", "option"), [("char_rnn", "text", "cell"), ("roll_net", "rolls", "reader")])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_every_matrix_of_a_recurrent_layer_is_adapted(name, kind, option, cell, tmp_path):
+    """Each adapter learns, the weights keep their bits, and what was learned is there when they are merged."""
+    config = dataclasses.replace(tiny_config(name, kind), init="elsewhere", adapter=LORA)
+    config = dataclasses.replace(config, model={**config.model, option: cell})
+    base, model = base_of(config, SPECS[kind]), build(config, SPECS[kind])
+    adaptation = runs.adapt(model, config, base)
+    split = tiny_split(model.spec)
+    trainer = Trainer(model, split, split, config, folder=tmp_path, world=World(), device=CPU, adaptation=adaptation)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    trainer.run(Signals())
+    changed = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
+    depth = config.model["depth"]
+    recurrent = {key for key in changed if "parametrizations.weight_" in key}
+    assert len(recurrent) == 2 * 2 * depth  # of input and state, A and B
+    assert all(key.endswith((".a", ".b")) for key in changed)
+    model.eval()
+    expected = model.loss(batch_of(model.spec))[0]
+    merge_adapters(model)
+    assert set(model.state_dict()) == set(base.model)
+    torch.testing.assert_close(model.loss(batch_of(model.spec))[0], expected, atol=1e-5, rtol=1e-5)
+    model.load_state_dict(base.model)
+    assert not torch.allclose(model.loss(batch_of(model.spec))[0], expected, atol=1e-5)
 
 
 # -- the command ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict
@@ -129,6 +130,9 @@ def test_typos_in_every_option_of_every_model_and_data_set(genai, kind, choice):
         (["train", *PAIR, "lr=1"], "lr is no key here; did you mean optimizer.lr?"),
         (["train", *PAIR, "optimizer.lr=[1"], "cannot be read; write key=value"),
         (["train", *PAIR, "seed=1,2"], "seed=1,2 gives several values; add -m"),
+        (["compare", "runs=a,b"], "or write runs=[a,b] for a list, 'runs=\"a,b\"' for a text"),
+        (["compare", "runs=a"], "runs=a must be a list such as [a]"),
+        (["train", *PAIR, "optimizer.betas=0.5"], "optimizer.betas=0.5 must be a list such as [0.5,0.5]"),
         (["train", *PAIR, "~train.nothing"], "~train.nothing: there is no train.nothing to delete"),
         (["train", *PAIR, "device@optimizer=cpu"], "a group cannot be moved with @"),
         (["train", *PAIR, "model/part=x"], "model/part is no configuration group; did you mean model?"),
@@ -171,7 +175,9 @@ def test_a_usage_error_imports_no_torch_and_exits_2(argv):
 IMPORT_CLI = "import sys; from genai_cli import cli"
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["train", "--help"], ["list", "models"], []])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["--version"], ["train", "--help", "model=dcgan"], ["list", "models"], []]
+)
 def test_help_and_lists_import_neither_torch_nor_hydra(argv):
     program = f"{IMPORT_CLI}\ncli.run({argv!r})\nassert not {{'torch', 'hydra', 'omegaconf'}} & set(sys.modules)"
     done = spawn("-c", program, program=())
@@ -392,6 +398,25 @@ def test_a_hostile_run_directory_is_refused(genai, dispatched, a_run, text):
 # Going on, sampling, evaluating
 
 
+@pytest.mark.parametrize(("kind", "choice"), PRESETS)
+def test_the_help_of_a_choice_lists_all_its_options(genai, kind, choice):
+    code, out, _ = genai("train", "--help", f"{kind.word}={choice}")
+    name = registry.named_by(registry.presets(kind.word)[choice], kind)
+    listed = out.partition(f"Options of {kind.word}={choice}\n")[2]
+    assert code == 0 and all(f"\n  {kind.word}.{key}=" in f"\n{listed}" for key in registry.define(kind, name).options)
+
+
+def test_the_help_of_a_run_lists_what_its_samples_take(genai, a_run):
+    folder = a_run()
+    assert "\n  noise=false\n" in genai("sample", "--help", f"run={folder}")[1]
+    assert "\n  importance_samples=0\n" in genai("evaluate", "--help", "run=latest")[1]
+    assert genai("train", "--help", "model=vaee")[::2] == (
+        2,
+        "genai: model=vaee is no choice of model; did you mean model=vae?\n",
+    )
+    assert genai("sample", "--help", "run=nowhere")[0] == ExitCode.CONFIGURATION
+
+
 def test_a_run_goes_on_with_its_own_configuration_and_what_was_typed(genai, dispatched, a_run):
     a_run(name="09-00-00_older")
     folder = a_run()
@@ -406,6 +431,30 @@ def test_a_run_keeps_what_it_has_computed_with(genai, dispatched, a_run):
     code, _, err = genai("train", f"run={a_run()}", "optimizer.lr=1", "model.width=3", "train.steps=9")
     assert (code, len(err.splitlines())) == (ExitCode.CONFIGURATION, 2)
     assert "optimizer.lr: 0.001 in the run, 1 asked for" in err and not dispatched
+
+
+@pytest.mark.parametrize("name", ["outputs/first", "mein Läuf 1", "a,b [c] = 'd' $e"])
+def test_what_a_finished_run_says_to_type_next_can_be_typed(genai, dispatched, a_run, name):
+    from genai_cli.overrides import shell_word
+
+    folder = a_run().rename(Path.cwd() / Path(name).name)
+    (word,) = shlex.split(shell_word("run", folder))
+    assert genai("sample", word)[0] == 0
+    assert dispatched[0][1] == folder
+
+
+@pytest.mark.parametrize(("word", "kept"), [("model=gan", "model=vae"), ("dataset=toy2d", "dataset=mnist")])
+def test_a_run_keeps_its_model_and_its_data(genai, dispatched, a_run, word, kept):
+    code, _, err = genai("train", f"run={a_run()}", word)
+    kind = word.partition("=")[0]
+    assert (code, len(err.splitlines())) == (ExitCode.CONFIGURATION, 1) and not dispatched
+    assert f"is of {kept} and keeps it; leave {kind} out to go on" in err
+
+
+def test_one_run_is_not_compared_with_itself(genai, dispatched, a_run):
+    folder = a_run()
+    code, _, err = genai("compare", f"runs=[{folder},latest]")
+    assert (code, len(err.splitlines())) == (ExitCode.CONFIGURATION, 1) and "which is among them already" in err
 
 
 def test_an_explicit_directory_goes_on_with_the_same_configuration_only(genai, dispatched, a_run):
@@ -426,6 +475,14 @@ def test_sample_takes_the_options_of_the_runs_model(genai, dispatched, a_run):
     code, _, err = genai("sample", f"run={folder}", "temprature=1", "top_k=0")
     assert code == ExitCode.CONFIGURATION
     assert "did you mean temperature?" in err and "top_k=0 must be at least 1 or null" in err
+
+
+def test_an_option_of_other_models_is_answered_with_them(genai, a_run):
+    """And not with a key that happens to be spelt like it: prompt, and root."""
+    code, _, err = genai("sample", f"run={a_run()}", "prompt=hello", "label=3")
+    assert code == ExitCode.CONFIGURATION
+    assert "prompt is no key of genai sample or of model=vae; it is one of model=bert, char_rnn, gpt" in err
+    assert "label is no key of genai sample or of model=vae; it is one of model=biggan, cgan" in err
 
 
 def test_a_missing_run_is_answered_with_the_newest_ones(genai, a_run):
@@ -452,7 +509,7 @@ def test_latest_finds_the_jobs_of_a_sweep(genai, dispatched, a_run):
         (MemoryError(), 5, ["train.batch_size", "train.accumulate", "device.precision"]),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 5, ["train.batch_size"]),
         (OSError(errno.ENOSPC, "No space left on device", "x"), 6, ["No space left on device (x)"]),
-        (KeyboardInterrupt(), 130, []),
+        (KeyboardInterrupt(), 130, ["genai: interrupted"]),
         (ZeroDivisionError("oops"), 1, ["Traceback", "please report it"]),
     ],
 )
@@ -497,6 +554,19 @@ def test_completion_knows_commands_choices_keys_and_values(genai, monkeypatch, l
     assert (code, set(out.split())) == (0, offered)
 
 
+def test_completion_knows_the_runs_and_what_their_samples_take(genai, monkeypatch, a_run):
+    folder = a_run().relative_to(Path.cwd())
+    for line, offered in [
+        ("genai sample run=", {"run=latest", f"run={folder}"}),
+        (f"genai sample run={folder} noi", {"noise="}),
+        ("genai sample run=latest noise=", {"noise=true", "noise=false"}),
+        ("genai evaluate run=latest imp", {"importance_samples="}),
+        ("genai sample run=nowhere noi", set()),
+    ]:
+        monkeypatch.setenv("COMP_LINE", line)
+        assert set(genai("-sc", "query=bash")[1].split()) == offered
+
+
 @pytest.mark.parametrize("argv", [["-sc", "install=bash"], ["train", "-sc", "install=bash"]])
 def test_the_completion_script_is_for_genai(genai, argv):
     assert genai(*argv)[1].rstrip().endswith("hydra_bash_completion genai")
@@ -520,7 +590,15 @@ def test_lists_name_every_preset_with_one_line(genai, kind):
     code, out, _ = genai("list", kind)
     rows = out.splitlines()[1:]
     assert [row.split()[0] for row in rows] == list(registry.presets(kind.removesuffix("s")))
-    assert code == 0 and all(row.endswith("built in") for row in rows)
+    assert code == 0 and all(row.count("  ") for row in rows) and "built in" not in out
+
+
+def test_a_list_with_a_users_presets_says_whose_each_is(genai, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("# My own. `genai train model=mine`\nmodel:\n  name: gan\n")
+    lines = genai("list", "models", "--config-dir", str(tmp_path))[1].splitlines()
+    origins = {line.split()[0]: line.rpartition("  ")[2] for line in lines}
+    assert (origins["model"], origins["mine"], origins["vae"]) == ("origin", str(tmp_path), "built in")
 
 
 def test_a_reader_that_stops_reading_is_no_error():

@@ -32,7 +32,7 @@ MAY_IMPORT = {
 SPEAK_HYDRA = ["cli", "compose", "overrides", "commands.sweep"]
 # What runs before a command is known to be right; the rest of commands/ and runs.py build models.
 WITHOUT_TORCH = [name for name in MODULES if "." not in name and name != "runs" and not (PACKAGE / name).is_dir()]
-WITHOUT_TORCH += ["commands.list", "commands.sweep"]
+WITHOUT_TORCH += ["commands.help", "commands.list", "commands.sweep"]
 
 
 def imports(name: str, *, at_module_level: bool = False) -> set[str]:

@@ -76,6 +76,7 @@ def test_installed_wheel_composes_in_another_directory(genai, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_installed_wheel_trains_and_samples_in_another_directory(genai, tmp_path):
     small = ["dataset.size=64", "train.steps=3", "train.sample_every=3", "train.num_samples=4", "device=cpu"]
     trained = genai("train", "model=gan", "dataset=toy2d", *small, folder=tmp_path)

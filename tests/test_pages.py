@@ -1,4 +1,4 @@
-"""What README.md and docs/adding.md say is true: the files that they tell to write work, their commands compose."""
+"""What README.md and docs say is true: the files that they tell to write work, their commands compose."""
 
 import re
 import shlex
@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from genai_cli.configure import configure
+from genai_cli.overrides import Overrides, assign
+from genai_cli.registry import MODEL, named_by
+from genai_cli.registry import presets as presets_of
+from genai_cli.schema import check_evaluate, check_sample
+
 ROOT = Path(__file__).resolve().parents[1]
+MODEL_PAGES = sorted((ROOT / "docs" / "models").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "docs" / "adding.md"]
 FILE_WITH_CONTENT = re.compile(r"`((?:genai_cli|conf)/\w+/\w+\.\w+)`[^`]*```(?:python|yaml)\n(.*?)```", re.DOTALL)
 COMPOSE_EACH_LINE = """\
@@ -67,7 +74,34 @@ def test_every_training_command_composes(checkout):
     run_python(checkout, "-c", COMPOSE_EACH_LINE, text="\n".join(words))
 
 
+@pytest.mark.parametrize("page", MODEL_PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_a_models_page_are_right(page):
+    """They compose, and what samples and evaluation are asked for are options of the model trained before."""
+    model = page.stem
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if not line.startswith(("genai train ", "genai sample ", "genai evaluate ")) or "model.teacher" in line:
+            continue  # a teacher is a run that must be there
+        _, command, *words = shlex.split(line, comments=True)
+        overrides = Overrides(words, command=command)
+        job = next(overrides.jobs())
+        if command == "train":
+            model = configure("train", job, overrides).config.model["name"]
+        else:
+            values = {}
+            assign(values, job)
+            (check_sample if command == "sample" else check_evaluate)(values, {"name": model})
+
+
+def test_every_model_has_a_page_and_a_place_in_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    presets = {name for name, preset in presets_of("model").items() if named_by(preset, MODEL) == name}
+    assert {page.stem for page in MODEL_PAGES} >= presets
+    assert all(f"`{name}`" in readme for name in presets_of("model"))
+    assert all(f"`{name}`" in readme for name in presets_of("dataset"))
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_model_to_add_passes_the_contract(checkout):
     printed = run_python(checkout, "-m", "pytest", "-q", "tests/models", "-k", "mixture")
     assert re.search(r"^\d\d+ passed", printed, re.MULTILINE)

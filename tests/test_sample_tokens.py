@@ -52,6 +52,20 @@ def test_a_prompt_is_the_text_that_was_typed(runs, tmp_path, prompt) -> None:
     assert (tmp_path / "00000.txt").read_text(errors="replace").startswith(prompt.strip("'"))
 
 
+def test_of_a_run_that_is_not_there_nothing_else_is_said(capsys) -> None:
+    assert sample("run=nowhere", "prompt=To be", "length=30") == ExitCode.CONFIGURATION
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_at_temperature_0_the_likeliest_token_is_drawn(runs, tmp_path) -> None:
+    texts = []
+    for words in (["temperature=0"], ["top_k=1"]):
+        out = tmp_path / words[0]
+        assert sample(f"run={runs['text']}", "num_samples=1", "length=9", *words, f"out={out}") == 0
+        texts.append((out / "00000.txt").read_bytes())
+    assert texts[0] == texts[1]
+
+
 def test_prompts_take_turns(runs, tmp_path) -> None:
     assert sample(f"run={runs['text']}", "num_samples=5", "prompts=[To, not to be]", "length=4", f"out={tmp_path}") == 0
     texts = [path.read_bytes() for path in sorted(tmp_path.glob("0*.txt"))]
@@ -92,6 +106,7 @@ def test_molecules_are_a_file_of_smiles(runs, tmp_path) -> None:
         ("music", ["prompt=nowhere.mid"], "nowhere.mid cannot be read"),
         ("molecules", ["prompt=CX"], "at position 1 is not among"),
         ("molecules", ["stop=C"], "give some text"),
+        ("text", ["prompt=a", "prompts=[b,春眠]"], "give one text, or a list"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(runs, kind, words, message, capsys, tmp_path) -> None:

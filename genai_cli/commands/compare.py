@@ -28,7 +28,7 @@ from genai_cli.commands.sweep import CAUSES, CHILD, Stop
 from genai_cli.config import CompareConfig
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.sampling import draw, with_given
-from genai_cli.engine.storage import to_json
+from genai_cli.engine.storage import check_writable, to_json
 from genai_cli.errors import ConfigError, ExitCode, GenaiError
 from genai_cli.locate import find_run, is_run, make_directory, read_lines
 from genai_cli.media.files import write_file
@@ -42,7 +42,7 @@ from genai_cli.runs import TrainedRun
 PILOT_STEPS, PILOT_LINES = 100_000, 4  # of the pilot at most; the log lines that are enough
 FILLED = 0.85  # of the budget with steps; the rest is for samples, evaluation and saves
 SAVED = (ExitCode.DONE, ExitCode.TERMINATED)
-TIMED = 64  # samples drawn to time the sampler
+TIMED, REPEATED = 64, 9  # samples drawn to time the sampler, and how often at most
 GRACE = 60.0  # seconds that a terminated child has to save
 
 
@@ -81,6 +81,7 @@ def _make_out(config: CompareConfig) -> Path:
     out = Path(config.out)
     if out.exists():
         raise ConfigError(f"out={out} exists already; name a new folder")
+    check_writable(out, "out")
     out.mkdir(parents=True)
     return out
 
@@ -235,17 +236,20 @@ def _typed(value: Any) -> str:
 
 
 def _time_sampler(trained: TrainedRun, job: Job, config: CompareConfig) -> float:
-    """The seconds that one sample takes."""
+    """The seconds that one sample takes: the median of up to `REPEATED` draws, as far as they take a second."""
     device = choose_device(config.device)
     options = sampling_options(dict(job.sampling), trained)
     sources = None if trained.model.translates is None else runs.build_dataset(trained.config).load("test")
     options = with_given(trained.model, options, sources, TIMED, seed=0)
     draw(trained.model, 2, seed=0, batch_size=2, device=device, options=options)  # what only the first call costs
-    started = time.perf_counter()
-    draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device, options=options)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - started) / TIMED
+    seconds: list[float] = []
+    while len(seconds) < REPEATED and sum(seconds) < 1:
+        started = time.perf_counter()
+        draw(trained.model, TIMED, seed=0, batch_size=TIMED, device=device, options=options)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return median(seconds) / TIMED
 
 
 def _training_seconds(folder: Path) -> float | None:
@@ -282,7 +286,7 @@ def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -
         write_file(path, svg.encode())
         write_file(path.with_suffix(".png"), png_file(svg))
     print(lead)
-    print_table(*rows(contestants))
+    print_table(*_upright(*rows(contestants)))
     by_number = grid(contestants, metric) if metric else None
     if by_number is not None:
         print()
@@ -290,6 +294,14 @@ def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -
     for note in notes:
         print(f"note: {note}")
     print(f"\nwritten to {out / 'compare.html'}")
+
+
+def _upright(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The table with a column for each run, where these are fewer than the numbers, so that a terminal holds it."""
+    if len(rows) >= len(header):
+        return header, rows
+    first, *others = ([*column] for column in zip(header, *rows, strict=True))
+    return first, [column for column in others if any(column[1:])]
 
 
 def _differing_protocols(contestants: Sequence[Contestant], metric: str | None) -> dict[str, str]:

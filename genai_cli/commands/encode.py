@@ -22,6 +22,7 @@ from genai_cli.data.pixels import image_split
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.data.windows import decode_utf8, read_text
 from genai_cli.engine.device import choose_device
+from genai_cli.engine.storage import check_writable
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.media.files import write_file
 from genai_cli.models.base import GenerativeModel
@@ -38,6 +39,9 @@ def run(config: EncodeConfig, *, folder: Path) -> ExitCode:
             f"run={folder}: model={trained.config.model['name']} has no encoder; a vae, an ae or a bert has one"
         )
     given, names = config.images or config.texts, []
+    stem = Path(given).name if given else config.split
+    path = Path(config.out) if config.out else folder / "codes" / f"{stem}.safetensors"
+    check_writable(path.parent, "out")
     if config.images is not None and config.texts is not None:
         raise ConfigError(f"images={config.images} and texts={config.texts}: give one of them")
     if config.texts is not None:
@@ -54,8 +58,6 @@ def run(config: EncodeConfig, *, folder: Path) -> ExitCode:
         "data": given or f"{trained.config.dataset['name']} {config.split}", "sha256": hash_of(splits),
         "names": json.dumps(names),
     }  # fmt: skip
-    stem = Path(given).name if given else config.split
-    path = Path(config.out) if config.out else folder / "codes" / f"{stem}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, save(tensors, metadata=about))
     shape = " x ".join(map(str, tensors["codes"].shape))

@@ -1,15 +1,10 @@
-"""`genai list models|datasets|optimizers|experiments`: what there is to choose from. No torch, no Hydra.
-
-Also what `genai COMMAND --help` prints: the same choices beside the command's own keys.
-"""
+"""`genai list models|datasets|optimizers|experiments`: what there is to choose from. No torch, no Hydra."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from genai_cli import registry
-from genai_cli.config import conf_dir
 from genai_cli.errors import ConfigError
 from genai_cli.registry import DATASET, MODEL, Kind, Preset
 from genai_cli.suggest import advice
@@ -18,12 +13,6 @@ KINDS = {"models": "model", "datasets": "dataset", "optimizers": "optimizer", "e
 HELP = """\
 genai list models|datasets|optimizers|experiments [--config-dir DIR]: what there is to choose from.
 A model can learn a data set whose modality is among its own."""
-FLAGS = """\
-Flags
-  --cfg job           show the configuration and stop; with --resolve, --package KEY
-  -m, --multirun      one job for each combination of comma-separated values
-  --config-dir DIR    YAML presets of your own, in DIR/model/NAME.yaml and so on
-  --info              what Hydra knows of the composition"""
 
 
 def run(words: Sequence[str], config_dir: Path | None = None) -> None:
@@ -34,6 +23,8 @@ def run(words: Sequence[str], config_dir: Path | None = None) -> None:
         raise ConfigError(*(problems or [f"genai list what? There is {', '.join(KINDS)}"]))
     for word in words:
         header, rows = _table(KINDS[word], config_dir)
+        if all(row[-1] == "built in" for row in rows):  # which then goes without saying
+            header, rows = header[:-1], [row[:-1] for row in rows]
         print_table(header, rows, empty=f"there are no {word} yet")
 
 
@@ -79,21 +70,3 @@ def _print_rich(header: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: no markup in what a file says of itself
     Console().print(table)
-
-
-def describe_command(command: str, summary: str, config_dir: Path | None = None) -> str:
-    """The help of a Hydra command: its groups with their choices, its keys with the comments of its YAML, its flags."""
-    text = (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8")
-    keys = "\n".join(f"  {line}" for line in _keys_of(text))
-    chosen = registry.GROUPS[command]
-    groups = "\n".join(f"  {group}={'|'.join(registry.presets(group, config_dir)) or 'NAME'}" for group in chosen)
-    return f"genai {command}: {summary}\n\nChoices\n{groups}\n\nKeys (as key=value, group.key=value)\n{keys}\n\n{FLAGS}"
-
-
-def _keys_of(yaml_text: str) -> list[str]:
-    """The lines of a YAML file after its defaults list."""
-    lines: list[Any] = yaml_text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("defaults:")) + 1
-    while start < len(lines) and lines[start].startswith(("  -", "-")):
-        start += 1
-    return [line for line in lines[start:] if line.strip()]

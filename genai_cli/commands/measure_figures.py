@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genai_cli.config import EvaluateConfig
-from genai_cli.data.base import Dataset, Split
+from genai_cli.data.base import DataError, Dataset, Split
 from genai_cli.data.tokenizers import tokenizer_from_json, tokenizer_of
 from genai_cli.data.windows import SlidingWindows, TokenWindows, decode_utf8, read_text
 from genai_cli.engine.figures import first_batch, held_out_rows
@@ -160,6 +160,8 @@ def text_windows(path: Path, trained: TrainedRun) -> TokenWindows:
     """A text file in the tokens of the run, in windows one after the other. Raises DataError, ConfigError."""
     if trained.spec.modality != "text":
         raise ConfigError(f"text={path}: the run learned {trained.spec.modality}, not text")
+    if not path.expanduser().is_file():
+        raise DataError(f"text={path} is not there: give a text file")
     content = decode_utf8(read_text(path.expanduser()), str(path))
     try:
         tokens = tokenizer_of(trained.spec).encode(content)

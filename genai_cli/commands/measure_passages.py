@@ -68,7 +68,8 @@ def measure_passages(
 
 
 def _samples(trained: TrainedRun, count: int, config: EvaluateConfig, device: torch.device) -> Tensor:
-    takes_length = "length" in inspect.signature(trained.model.sample).parameters
+    parameters = inspect.signature(trained.model.sample).parameters
+    takes_length = "length" in parameters and not trained.model.is_bound_to_window
     options = {"length": max(LENGTH, trained.spec.shape[0])} if takes_length else {}
     options |= sampling_options(config.sampling, trained)
     seed = mix(config.seed, _SAMPLES)

@@ -17,6 +17,7 @@ from genai_cli.engine.device import choose_device
 from genai_cli.engine.figures import first_batch
 from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw
+from genai_cli.engine.storage import check_writable
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.locate import read_config, read_lines
 from genai_cli.media.files import write_file
@@ -43,7 +44,10 @@ def run(config: ReportConfig, *, folder: Path) -> ExitCode:
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
     path = Path(config.out) if config.out else folder / "report.html"
-    write_file(path, build(trained, config, device).encode())
+    check_writable(path.parent, "out")
+    content = build(trained, config, device).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, content)
     print(f"written to {path}")
     return ExitCode.DONE
 

@@ -16,6 +16,7 @@ from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw, with_given
+from genai_cli.engine.storage import check_writable
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.media.files import write_samples
 from genai_cli.nn.random import SampleRandom
@@ -37,6 +38,8 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     if config.stream:
         _stream(config, trained, options, device)
         return ExitCode.DONE
+    out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
+    check_writable(out, "out")
     sources = held_out(trained, options, device)
     progress = Progress(first=0, total=config.num_samples, unit="samples")
     try:
@@ -50,7 +53,6 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
         raise ConfigError(f"model={trained.config.model['name']} cannot sample so: {error}") from error
     finally:
         progress.close()
-    out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
     shown, spec = None, trained.model.shown_spec
     if trained.model.translates is not None:
         shown = compare_sides(config, trained, options, samples, sources, device)

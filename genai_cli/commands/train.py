@@ -1,6 +1,7 @@
 """`genai train`: build what the configuration names, take or resume a run directory, and train."""
 
 import dataclasses
+import shlex
 import sys
 import time
 from contextlib import nullcontext
@@ -31,6 +32,7 @@ from genai_cli.locate import is_run, last_metrics, make_directory
 from genai_cli.metrics.quick import has_quick_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
+from genai_cli.overrides import shell_word
 from genai_cli.rules import seconds_of
 
 _INITIALISATION = 5  # tag of this use of the seed
@@ -111,6 +113,7 @@ def _build(config: Config, device: torch.device, folder: Path | None = None) -> 
     _teach(config, model, device)
     check_overrides(config.optimizer, model.parameter_groups())
     _check_evaluation(config, model)
+    _check_sharding(config, model)
     if config.device.compile and model.differentiates_twice:
         raise ConfigError(
             f"device.compile=true: a loss of model={config.model['name']} holds a gradient (a penalty on it, say), "
@@ -141,6 +144,34 @@ def _check_evaluation(config: Config, model: GenerativeModel) -> None:
         raise ConfigError(f"train.score_samples={train.score_samples}: {model.spec.modality} has no score; set it null")
     if train.score_samples is not None and train.evaluate_every is None:
         raise ConfigError(f"train.score_samples={train.score_samples} needs train.evaluate_every, such as 500")
+
+
+def _check_sharding(config: Config, model: GenerativeModel) -> None:
+    """Refuse weights divided among processes where something needs them whole."""
+    if not config.device.shard:
+        return
+    problems = []
+    if not model.shard_units():
+        name, remedy = config.model["name"], "train it undivided, with device.shard=false"
+        problems.append(f"device.shard=true: model={name} cannot be divided: {_why_whole(model)}; {remedy}")
+    if config.device.compile:
+        problems.append("device.shard=true: device.compile=true would pass by what gathers weights; choose one of them")
+    if config.train.accumulate == "auto":
+        problems.append("device.shard=true: with train.accumulate=auto, where memory runs out in one process, the "
+                        "others would wait for it; give a number")  # fmt: skip
+    if config.freeze or config.adapter.name != "none":
+        problems.append("device.shard=true: weights that freeze or adapter keep as they were are not divided; leave "
+                        "them out")  # fmt: skip
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _why_whole(model: GenerativeModel) -> str:
+    if len(model.parameter_groups()) > 1:
+        return "it has several players, and each one's turn needs the weights of the others"
+    if model.differentiates_twice:
+        return "its loss holds a gradient, and weights gathered for one pass are gone in the second"
+    return "its loss does more than call one module, and only a call gathers weights"
 
 
 def _take_directory(config: Config, folder: Path | None) -> Path:
@@ -194,7 +225,7 @@ def _say_where(folder: Path, outcome: Outcome, seconds: float) -> None:
     """The last words: what was done, where its results are, and what to type next."""
     if outcome.did_nothing:
         print(f"{folder} is already finished, at step {outcome.step}. To go on, raise train.steps:")
-        print(f"  genai train run={folder} train.steps={2 * outcome.step}")
+        print(f"  genai train {shell_word('run', folder)} train.steps={2 * outcome.step}")
         return
     minutes, rest = divmod(round(seconds), 60)
     ended = "finished" if outcome.exit_code == ExitCode.DONE else "stopped and saved"
@@ -203,8 +234,8 @@ def _say_where(folder: Path, outcome: Outcome, seconds: float) -> None:
     if sheets:
         print(f"  samples     {sheets[-1]}")
     print(f"  checkpoint  {folder / 'checkpoints'}")
-    print(f"  logs        {folder / 'metrics.jsonl'}  (tensorboard --logdir {folder.parent})")
+    print(f"  logs        {folder / 'metrics.jsonl'}  (tensorboard --logdir {shlex.quote(str(folder.parent))})")
     if outcome.exit_code == ExitCode.DONE:
-        print(f"  next        genai sample run={folder} num_samples=64 seed=0")
+        print(f"  next        genai sample {shell_word('run', folder)} num_samples=64 seed=0")
     else:
-        print(f"  to go on    genai train run={folder}")
+        print(f"  to go on    genai train {shell_word('run', folder)}")

@@ -74,7 +74,7 @@ class Folder(Dataset):
         if not examples:
             raise DataError(
                 f"the {split} split of the {len(self._examples)} images in {self.folder} is empty: "
-                "add images, or change dataset.validation and dataset.test"
+                "add images, or change the shares, such as dataset.validation=0.2 dataset.test=0.2"
             )
         labels = None
         if self.classes:

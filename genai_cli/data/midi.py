@@ -51,7 +51,7 @@ class Midi(Dataset):
         if not scores:
             raise DataError(
                 f"the {split} split of the {len(self._scores)} pieces in {self.folder} is empty: "
-                "add files, or change dataset.validation and dataset.test"
+                "add files, or change the shares, such as dataset.validation=0.2 dataset.test=0.2"
             )
         source = f"the {split} split of {self.folder}"
         return music_windows(

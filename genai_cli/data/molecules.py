@@ -27,7 +27,7 @@ def molecule_split(
     stands before it; not before every tenth to train on, so that a model also learns to draw unasked.
     """
     if not molecules:
-        raise DataError(f"{source} holds no molecules; give more of them or another share")
+        raise DataError(f"{source} holds no molecules: give more of them")
     parts = [
         tokenizer.encode_all(molecules[start : start + _CHUNK], length) for start in range(0, len(molecules), _CHUNK)
     ]

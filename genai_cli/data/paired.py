@@ -95,8 +95,8 @@ class Paired(Dataset):
         pairs = [pair for pair in self._pairs if self._split_of(pair) == split]
         if not pairs:
             raise DataError(
-                f"the {split} split of the {len(self._pairs)} pairs in {self.path} is empty: add pairs, or change "
-                "dataset.validation and dataset.test"
+                f"the {split} split of the {len(self._pairs)} pairs in {self.path} is empty: "
+                "add pairs, or change the shares, such as dataset.validation=0.2 dataset.test=0.2"
             )
         if not self._is_small:
             return PairFiles(pairs, self._read)

@@ -53,6 +53,11 @@ class Smiles(Dataset):
         shares = {"validation": self.validation, "test": self.test}
         molecules = [smiles for smiles in self.molecules if split_of(smiles, **shares) == split]
         source = f"the {split} split of {self.path}"
+        if not molecules:
+            raise DataError(
+                f"{source} is empty, of {len(self.molecules)} molecules: add some, or change the shares, "
+                "such as dataset.validation=0.2 dataset.test=0.2"
+            )
         return molecule_split(
             molecules, self.tokenizer, length=self.length, source=source, is_training=split == "train"
         )
@@ -75,7 +80,9 @@ class Smiles(Dataset):
         if first and problems.get(0):
             del problems[0]  # a header
         broken = [f"  line {i + 1}: {problem}" for i, problem in problems.items() if problem]
-        if not problems or len(broken) > max_broken * len(problems):
+        if not problems:
+            raise DataError(f"{self.path} holds no SMILES: give a file with one on each line")
+        if len(broken) > max_broken * len(problems):
             words = "\n".join(broken[:20])
             raise DataError(
                 f"{len(broken)} of the {len(problems)} lines of {self.path} are no well-formed SMILES, a larger share "

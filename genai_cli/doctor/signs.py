@@ -166,8 +166,10 @@ def code_signs(mean: Tensor, logvar: Tensor) -> dict[str, float]:
     `active_units`: coordinates whose mean varies with x by more than 0.01 (Burda et al. 2016, Section 5.2).
     `mutual_information` of x and z in nats: E log q(z | x) / q(z) with q(z) the mixture over these B examples
     (Hoffman & Johnson 2016), at most log B; z is the mean of q, moved by one sigma in directions that are always the
-    same, so that the figure needs no random numbers.
+    same, so that the figure needs no random numbers. Nothing is said of a single example, which varies with nothing.
     """
+    if len(mean) < 2:
+        return {}
     mean, logvar = mean.detach().double().cpu(), logvar.detach().double().cpu()
     generator = torch.Generator().manual_seed(0)
     z = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator, dtype=torch.float64)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 from torch.nn import Parameter
 
+from genai_cli.engine.sharding import part_of
 from genai_cli.errors import ConfigError
 from genai_cli.models.base import GenerativeModel
 
@@ -44,8 +45,10 @@ class Adaptation:
 
     def take_up(self, learned: Mapping[str, Tensor]) -> None:
         """Load what `learned` returned. Raises RuntimeError where it is of another model."""
-        kept = {name: tensor for name, tensor in self.model.state_dict().items() if name in self.kept}
-        self.model.load_state_dict({**learned, **kept})
+        own = self.model.state_dict()
+        kept = {name: tensor for name, tensor in own.items() if name in self.kept}
+        parts = {name: part_of(tensor, own.get(name, tensor)) for name, tensor in learned.items()}
+        self.model.load_state_dict({**parts, **kept})
 
     def check_groups(self, words: str) -> None:
         """Raise ConfigError, beginning with `words`, where a player has nothing to train."""

@@ -73,10 +73,15 @@ class World:
 
     @contextmanager
     def leaving_word(self) -> Iterator[None]:
-        """Within, an exception of this process tells the others why before it ends it."""
+        """Within, an exception of this process tells the others why before it ends it.
+
+        Where it is of a message that failed, of a layer's or of divided weights, it is RankLost.
+        """
         try:
             yield
         except Exception as error:
+            if _is_of_message(error):
+                raise self._lost() from error
             code, lines = explain(error)
             if code != ExitCode.RANK_LOST:
                 self.leave_word(" ".join(lines) or repr(error))
@@ -94,7 +99,10 @@ class World:
         try:
             yield
         except RuntimeError as error:  # "Connection closed by peer", and the like
-            raise RankLost(f"another process of this run has ended: {self._last_words()}") from error
+            raise self._lost() from error
+
+    def _lost(self) -> RankLost:
+        return RankLost(f"another process of this run has ended: {self._last_words()}")
 
     def _last_words(self) -> str:
         if self.store is not None:
@@ -102,6 +110,11 @@ class World:
                 self.store.set_timeout(timedelta(seconds=2))
                 return self.store.get(_LAST_WORDS).decode()
         return "it left no word, so it was probably killed. The same command goes on from the newest checkpoint"
+
+
+def _is_of_message(error: Exception) -> bool:
+    """Whether torch could not send or receive between processes: of gloo, a RuntimeError like any other."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))
 
 
 def join_world(device_type: str, *, timeout: float | None = None) -> World:

@@ -1,11 +1,12 @@
 """The exponential moving average of the weights that a run samples and evaluates with."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
+
+from genai_cli.engine.sharding import part_of
 
 
 class MovingAverage:
@@ -26,21 +27,9 @@ class MovingAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Within, the model's parameters are the average; the raw weights are back afterwards, whatever happens."""
-        raw = {name: parameter.data for name, parameter in self.parameters.items()}
-        try:
-            for name, parameter in self.parameters.items():
-                parameter.data = self.average[name]
-            yield
-        finally:
-            for name, parameter in self.parameters.items():
-                parameter.data = raw[name]
-
     def state(self) -> dict[str, Tensor]:
         return self.average
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         for name, tensor in self.average.items():
-            tensor.copy_(state[name])
+            tensor.copy_(part_of(state[name], tensor))

@@ -15,6 +15,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from genai_cli.config import ConfigError, OptimizerConfig
+from genai_cli.engine.sharding import is_divided
 
 
 def settings_of_group(config: OptimizerConfig, group: str) -> OptimizerConfig:
@@ -45,7 +46,8 @@ def build_optimizer(parameters: list[Parameter], config: OptimizerConfig) -> Opt
         kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
         return _without_dynamo(kind)(groups, lr=config.lr, betas=config.betas, fused=True)
     if config.name == "sgd":
-        return _without_dynamo(torch.optim.SGD)(groups, lr=config.lr, momentum=config.momentum, fused=True)
+        is_fused = not any(map(is_divided, parameters))  # torch's fused SGD does not know divided tensors
+        return _without_dynamo(torch.optim.SGD)(groups, lr=config.lr, momentum=config.momentum, fused=is_fused)
     if config.name == "rmsprop":
         return _without_dynamo(torch.optim.RMSprop)(groups, lr=config.lr, momentum=config.momentum)
     return _without_dynamo(torch.optim.Adagrad)(groups, lr=config.lr)

@@ -72,4 +72,7 @@ def read_spec(path: Path) -> Spec:
     try:
         return Spec.from_json(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{file} is not the description of a run's data ({error})") from error
+        advised = "bring back the file that the run was made with"
+        if not file.exists():
+            raise DataError(f"{file} is missing, which says what the run's data look like: {advised}") from error
+        raise DataError(f"{file} is not the description of a run's data ({error}): {advised}") from error

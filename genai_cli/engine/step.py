@@ -22,6 +22,7 @@ from genai_cli.engine import faults, watchdog
 from genai_cli.engine.batches import Batches
 from genai_cli.engine.distributed import World
 from genai_cli.engine.optimizers import build_optimizer, learning_rate, settings_of_group
+from genai_cli.engine.sharding import is_divided, norm_of, part_of
 from genai_cli.errors import OutOfMemory, is_out_of_memory
 from genai_cli.models.base import GenerativeModel, LossFunction
 from genai_cli.nn.random import BatchRandom, mix
@@ -53,7 +54,7 @@ class Player:
     def weight_norm(self) -> float:
         """Of all its parameters; it stays the same to the last digit only where none of them changes."""
         with torch.no_grad():
-            return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.parameters)).double()).item()
+            return norm_of(self.parameters, dtype=torch.float64).item()
 
 
 @dataclass
@@ -222,9 +223,10 @@ class OptimizerStep:
             with self._autocast():
                 value, metrics = loss(rows)
             value = faults.poison(f"loss.{group}", value)
-            # Only this group's gradients are computed: the generator's turn costs no weight gradient of its critic.
             share = value if self.batches.accumulate == 1 else value / self.batches.accumulate
-            share.backward(inputs=player.parameters)
+            # Only this group's gradients are computed: the generator's turn costs no weight gradient of its critic.
+            # Of a single group they are all there are, and divided weights are found by a plain backward alone.
+            share.backward(inputs=player.parameters if len(self.players) > 1 else None)
             parts.append({"": value.detach(), **{name: metric.detach() for name, metric in metrics.items()}})
         if len(parts) == 1:
             metrics = parts[0]
@@ -253,12 +255,13 @@ class OptimizerStep:
         if self.world.size == 1:
             return
         asked = torch.tensor(float(self.stop_requested), device=self.device)
-        self.world.average([*gradients, value, *metrics.values(), asked])
+        own = [gradient for gradient in gradients if not is_divided(gradient)]  # the others are the mean already
+        self.world.average([*own, value, *metrics.values(), asked])
         self.stop_requested = asked.item() > 0
 
     def _check_and_clip(self, group: str, value: Tensor, gradients: list[Tensor]) -> Tensor:
         """The norm of the gradient before clipping. Raises NonFinite before any weight is touched."""
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norm = norm_of(gradients)
         if not math.isfinite((value + norm).item()):
             raise NonFinite(group, "gradient" if value.isfinite() else "loss", self.number)
         if self.train.clip_norm is not None:
@@ -266,7 +269,12 @@ class OptimizerStep:
         return norm
 
     def _first_cause(self, loss: LossFunction, batch: int) -> str | None:
-        """What was not finite first in the call that has just failed: it is made once more, and watched."""
+        """What was not finite first in the call that has just failed: it is made once more, and watched.
+
+        Not where weights are divided: what one rank sees in its own rows, the others do not, and would wait.
+        """
+        if any(map(is_divided, self.model.parameters())):
+            return None
         self._calls -= 1
         causes = []
         for micro in range(self.batches.accumulate):
@@ -294,10 +302,10 @@ class OptimizerStep:
 
 
 def _laid_out_like(parameter: Parameter, tensor: Tensor) -> Tensor:
-    """`tensor` in the memory layout of `parameter` (channels last, say), which a fused kernel takes for granted."""
+    """`tensor` divided as `parameter` is, and in its memory layout (channels last, say), as a fused kernel expects."""
     if tensor.shape != parameter.shape:
         return tensor  # a counter
-    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor).detach()
+    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(part_of(tensor, parameter)).detach()
 
 
 def seed_global_generators(seed: int, device: torch.device) -> None:

@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,17 @@ def to_json(record: Any) -> bytes:
 def sha256_of(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Refuse work whose result could not be written into `folder`, which is left as it is. Raises StorageError."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise StorageError(f"{key}={folder}: no file can be written there: {error.strerror}; name another") from error
+    finally:
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()

@@ -6,11 +6,13 @@ checkpoint. So a run that is killed and resumed ends in the same bytes as one th
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from genai_cli.config import Config
 from genai_cli.data.base import DataError, Split
@@ -30,6 +32,7 @@ from genai_cli.engine.logs import RunLog
 from genai_cli.engine.optimizers import learning_rate
 from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw, evaluation_mode
+from genai_cli.engine.sharding import divide, gathered, lent
 from genai_cli.engine.signals import Interruption, Signals
 from genai_cli.engine.step import NonFinite, OptimizerStep
 from genai_cli.errors import ConfigError, Diverged, ExitCode, Unhealthy
@@ -40,6 +43,7 @@ from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.random import mix
 from genai_cli.rules import seconds_of
 
+CPU = torch.device("cpu")
 _ENCODED = 256  # validation examples whose codes the doctor looks at
 _PICTURED = 32  # validation examples shown beside their reconstructions
 _SCORED = 6  # tag of this use of the seed
@@ -66,6 +70,8 @@ class Trainer:
         folder: Path, world: World, device: torch.device, adaptation: Adaptation | None = None,
     ):  # fmt: skip
         self.model = model
+        # What is evaluated and sampled: the model itself, or where its weights are divided a twin that is lent them.
+        self.judged = divide(model, world, device) if config.device.shard and world.size > 1 else model
         self.adaptation = adaptation or Adaptation(model)
         self.validation = validation
         self.config = config
@@ -183,11 +189,8 @@ class Trainer:
         try:
             if self._is_due(train.log_every):
                 self._log_averages()
-            if self._is_due(train.evaluate_every):
-                best = self._evaluate(signals)
-                self._measure_codes(signals)
-            if self._is_due(train.sample_every):
-                self._sample(signals)
+            if self._is_due(train.evaluate_every) or self._is_due(train.sample_every):
+                best = self._judge(signals)
         except Interruption:
             pass
         if self.world.any(signals.received is not None):
@@ -247,14 +250,27 @@ class Trainer:
             times["time/peak_memory_bytes"] = torch.cuda.max_memory_allocated()
         self.log.numbers(self.done, values | times)
 
+    def _judge(self, signals: Signals) -> dict[str, float] | None:
+        """Evaluate and sample as is due, with the averaged weights. Returns the best evaluation so far."""
+        best = self.best
+        average = self.ema.state() if self.ema is not None else {}
+        weights = {**dict(self.model.named_parameters()), **average}
+        with lent(self.judged, self._gathered(weights, self.device)), evaluation_mode(self.judged):
+            if self._is_due(self.config.train.evaluate_every):
+                best = self._evaluate(signals)
+                self._measure_codes(signals)
+            if self._is_due(self.config.train.sample_every):
+                self._sample(signals)
+        return best
+
     def _evaluate(self, signals: Signals) -> dict[str, float] | None:
         """Held-out figures on the validation split, with the averaged weights. Returns the best so far."""
         if not self.world.is_first:
             return self.world.broadcast(None)
         train = self.config.train
-        with self._sampling_weights(), evaluation_mode(self.model), self._abandonable(signals):
+        with self._abandonable(signals):
             figures = held_out_figures(
-                self.model, self.validation, seed=self.config.seed, batch_size=train.batch_size,
+                self.judged, self.validation, seed=self.config.seed, batch_size=train.batch_size,
                 device=self.device, limit=train.evaluate_examples,
             )  # fmt: skip
             score = self._score()
@@ -265,7 +281,7 @@ class Trainer:
             self._logged |= means
             self.progress.say(f"step {self.done}  " + "  ".join(f"{key} {value:.4g}" for key, value in means.items()))
         best = self.best
-        watched = figures[self.model.monitor].mean if self.model.monitor in figures else None
+        watched = figures[self.judged.monitor].mean if self.judged.monitor in figures else None
         watched = score.get(SCORE, watched)
         if watched is not None and math.isfinite(watched) and (best is None or watched < best["value"]):
             best = {"step": self.done, "value": watched}
@@ -273,7 +289,7 @@ class Trainer:
 
     def _score(self) -> dict[str, float]:
         """The Frechet distance of samples: where it was asked for, or where the model has no figure to go by."""
-        train, model = self.config.train, self.model
+        train, model = self.config.train, self.judged
         wanted = train.score_samples or (None if model.monitor else train.evaluate_examples or len(self.validation))
         if wanted is None or not has_quick_score(model.spec):
             return {}
@@ -287,39 +303,40 @@ class Trainer:
         if not self.world.is_first:
             return
         train = self.config.train
-        with self._sampling_weights(), evaluation_mode(self.model), self._abandonable(signals):
+        with self._abandonable(signals):
             samples = draw(
-                self.model, train.num_samples, seed=self.config.seed, batch_size=train.num_samples, device=self.device,
+                self.judged, train.num_samples, seed=self.config.seed, batch_size=train.num_samples, device=self.device,
                 sources=self.validation,
             )  # fmt: skip
             batch = first_batch(self.validation, _PICTURED, seed=self.config.seed, device=self.device)
             with torch.no_grad():
-                pictures = self.model.pictures(batch)
+                pictures = self.judged.pictures(batch)
             if self._reference is None:
-                self._reference = Reference.of(self.batches.split, self.validation, self.model.spec)
-            self._log_signs(sample_signs(samples, self._reference, self.model.spec))
-        self.log.sheet(self.done, "samples", sheet(self.model.shown(samples), self.model.shown_spec))
-        heard = sound(samples, self.model.spec)
+                self._reference = Reference.of(self.batches.split, self.validation, self.judged.spec)
+            self._log_signs(sample_signs(samples, self._reference, self.judged.spec))
+        self.log.sheet(self.done, "samples", sheet(self.judged.shown(samples), self.judged.shown_spec))
+        heard = sound(samples, self.judged.spec)
         if heard is not None:
             self.log.sound(self.done, "samples", heard)
         for name, picture in pictures.items():
-            self.log.sheet(self.done, name, sheet(picture, self.model.spec))
+            self.log.sheet(self.done, name, sheet(picture, self.judged.spec))
 
     def _measure_codes(self, signals: Signals) -> None:
         """What the codes say of the validation split, where they are random."""
-        if not self.world.is_first or type(self.model).posterior is GenerativeModel.posterior:
+        if not self.world.is_first or type(self.judged).posterior is GenerativeModel.posterior:
             return
-        with self._sampling_weights(), evaluation_mode(self.model), self._abandonable(signals), torch.no_grad():
+        with self._abandonable(signals), torch.no_grad():
             batch = first_batch(self.validation, _ENCODED, seed=self.config.seed, device=self.device)
-            self._log_signs(code_signs(*self.model.posterior(batch[self.model.spec.key])))
+            self._log_signs(code_signs(*self.judged.posterior(batch[self.judged.spec.key])))
 
     def _log_signs(self, signs: dict[str, float]) -> None:
         if signs:
             self.log.numbers(self.done, signs)
             self._logged |= signs
 
-    def _sampling_weights(self) -> AbstractContextManager[None]:
-        return self.ema.applied() if self.ema is not None else nullcontext()
+    def _gathered(self, tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+        """The whole tensors, for rank 0 alone; every rank takes part."""
+        return gathered(tensors, kept=self.world.is_first, device=device)
 
     # -- the doctor -------------------------------------------------------------------------------------------------
 
@@ -362,14 +379,17 @@ class Trainer:
 
     def _save(self) -> None:
         """Commit the state after the step `done`. Raises Diverged rather than keep weights that are not finite."""
-        weights = self.adaptation.learned()
-        average = self.ema.state() if self.ema is not None else {}
-        optimizer = self.step.optimizer_state()
-        for quantity, tensors in {"weight": weights, "average": average, "optimizer state": optimizer}.items():
-            name = checkpoints.first_non_finite(tensors)
+        tensors = {
+            "weight": self.adaptation.learned(),
+            "average": self.ema.state() if self.ema is not None else {},
+            "optimizer state": self.step.optimizer_state(),
+        }
+        for quantity, members in tensors.items():
+            name = checkpoints.first_non_finite(members)
             if name is not None:
                 where = f"the {quantity} {name} is not finite after step {self.done}"
                 raise Diverged(f"{where}; nothing was saved. {self._advice()}")
+        weights, average, optimizer = (self._gathered(members, CPU) for members in tensors.values())
         if self.world.is_first:
             saved = Checkpoint(
                 step=self.done,

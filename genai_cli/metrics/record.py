@@ -13,7 +13,7 @@
         "believed": true, "why_not": null,      else a sentence
         "protocol_id": "3fa1c0de",              the same for every number that was measured in the same way
         "protocol": {"id": "frechet/classifier", "kind": "sample", ...},
-        "controls": {"real": 0.4, "noise": 310.0, "one_mode_removed": 9.8}},
+        "controls": {"real": 0.4, "noise": 310.0, "one_mode_removed": 9.8}},    finite ones alone
        ...],
      "voided": ["frechet: ..."],                one sentence for each metric whose controls came out wrong
      "notes": ["..."]}                          what was left out, and why
@@ -64,6 +64,8 @@ class Metric:
     def to_json(self) -> dict[str, Any]:
         if not math.isfinite(self.value):
             return {**self.doubted("the value is not finite")._plain(), "value": None, "interval": None}
+        if self.interval is not None and not all(map(math.isfinite, self.interval)):
+            return {**self.doubted("too few examples for an interval")._plain(), "interval": None}
         return self._plain()
 
     @property
@@ -73,7 +75,8 @@ class Metric:
 
     def _plain(self) -> dict[str, Any]:
         computed = {"believed": self.believed, "protocol_id": self.protocol_id}
-        return {**asdict(self), **computed, "interval": self.interval and list(self.interval)}
+        controls = {key: value for key, value in self.controls.items() if math.isfinite(value)}
+        return {**asdict(self), **computed, "controls": controls, "interval": self.interval and list(self.interval)}
 
 
 def evaluation_record(metrics: Sequence[Metric], *, voided: Sequence[str], notes: Sequence[str], **about: Any) -> dict:

@@ -49,6 +49,7 @@ class GenerativeModel(nn.Module, ABC):
     monitor: ClassVar[str | None] = None  # the key of `evaluate` whose lowest mean marks the best checkpoint
     # A model that makes one thing from another: "pairs" if it learns from pairs, "domains" if two sets are enough.
     translates: ClassVar[str | None] = None
+    is_bound_to_window: ClassVar[bool] = False  # of token models: whether samples are never longer than a window
     batches_per_step: int = 1  # how many batches one step draws
     num_codes: int = 0  # how many a quantiser has: what `codes_of` returns is below
     code_decoder: Decoder | None = None  # from samples to what is seen, where the data are codes of another run
@@ -165,6 +166,14 @@ class GenerativeModel(nn.Module, ABC):
     def ema_parameters(self) -> Iterable[Parameter]:
         """What is averaged when `train.ema` is set: what `sample` uses."""
         return self.parameters()
+
+    def shard_units(self) -> list[nn.Module]:
+        """What `device.shard=true` divides among processes, inner to outer; empty where the model must stay whole.
+
+        The last unit holds every parameter, and a loss reaches parameters only by calling it: not its `forward`, nor
+        another method. A unit's weights are there while it is called and while it is differentiated.
+        """
+        return []
 
     def evaluate(self, batch: Batch) -> Metrics:
         """Held-out quantities of each example, (B,) each, such as {"nll": nats}. Empty if the model has none.

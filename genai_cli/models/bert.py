@@ -71,6 +71,9 @@ class BERT(GenerativeModel):
         features = self.transformer(self.embedding(tokens))
         return F.linear(features, self.embedding.weight[: self.mask_token], self.bias)
 
+    def shard_units(self) -> list[nn.Module]:
+        return [*self.transformer.blocks, self]
+
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Nats per chosen token."""
         nll, is_right, counts = self.masked_nll(batch)

@@ -43,7 +43,7 @@ class BigGAN(GenerativeModel):
         latent_dim: PositiveInt = 64,
         class_dim: PositiveInt = 32,
         width: PositiveInt = 16,
-        loss: Literal["nonsaturating", "minimax", "lsgan", "hinge", "relativistic", "wgan"] = "hinge",
+        loss: Literal["nonsaturating", "minimax", "lsgan", "wgan", "hinge", "relativistic"] = "hinge",
         critic_steps: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
         orthogonal_weight: NonNegativeFloat = 1e-4,

@@ -16,7 +16,7 @@ from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.next_token import next_token_figures, next_token_loss
 from genai_cli.nn.random import RowRandom
-from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
+from genai_cli.rules import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.generation import generate
 
 State = Tensor | tuple[Tensor, Tensor]
@@ -74,7 +74,7 @@ class CharRNN(GenerativeModel):
         self,
         random: RowRandom,
         *,
-        temperature: PositiveFloat = 1.0,
+        temperature: NonNegativeFloat = 1.0,
         top_k: PositiveInt | None = None,
         top_p: Probability | None = None,
         min_p: Probability | None = None,

@@ -8,7 +8,7 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
@@ -86,6 +86,9 @@ class DDPM(GenerativeModel):
             spec, backbone=backbone, width=width, levels=levels, depth=depth, heads=heads, patch=patch,
             dropout=dropout, condition=condition, label_dropout=label_dropout,
         )  # fmt: skip
+
+    def shard_units(self) -> list[nn.Module]:
+        return self.network.shard_units()
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Algorithm 1: the squared error of the prediction at a random timestep of each example."""

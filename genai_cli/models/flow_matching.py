@@ -6,7 +6,7 @@
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
@@ -106,6 +106,9 @@ class FlowMatching(GenerativeModel):
             key: value.shape for key, value in own.items()
         }:
             self.load_state_dict(weights)
+
+    def shard_units(self) -> list[nn.Module]:
+        return self.network.shard_units()
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         t = batch.random.normal().sigmoid() if self.time == "logit_normal" else batch.random.uniform()  # (B,)

@@ -16,7 +16,7 @@ from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.next_token import masked_mean, next_token_figures, next_token_loss
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.transformer import Transformer
-from genai_cli.rules import Fraction, PositiveFloat, PositiveInt, Probability
+from genai_cli.rules import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.generation import generate
 
 
@@ -67,6 +67,9 @@ class GPT(GenerativeModel):
         """(..., C) -> (..., V)."""
         return F.linear(features, self.embedding.weight if self.head is None else self.head.weight)
 
+    def shard_units(self) -> list[nn.Module]:
+        return [*self.transformer.blocks, self]
+
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         return next_token_loss(self(batch["tokens"][:, :-1]), batch), {}
 
@@ -82,7 +85,7 @@ class GPT(GenerativeModel):
         self,
         random: RowRandom,
         *,
-        temperature: PositiveFloat = 1.0,
+        temperature: NonNegativeFloat = 1.0,
         top_k: PositiveInt | None = None,
         top_p: Probability | None = None,
         min_p: Probability | None = None,

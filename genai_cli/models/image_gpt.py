@@ -69,6 +69,9 @@ class ImageGPT(GenerativeModel):
         x = torch.cat([self.start(start).unsqueeze(1), self.embedding(tokens[:, :-1])], dim=1)
         return self.head(self.transformer(x))
 
+    def shard_units(self) -> list[nn.Module]:
+        return [*self.transformer.blocks, self]
+
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Nats per pixel."""
         nll = self.nll(batch).mean()

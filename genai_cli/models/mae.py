@@ -15,6 +15,7 @@ from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.latents import CodeMemory
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import from_unit, to_unit
+from genai_cli.nn.rows import side_by_side
 from genai_cli.nn.vit import Encoder, from_patches, put, take, to_patches
 from genai_cli.rules import Fraction, PositiveFloat, PositiveInt
 
@@ -126,8 +127,7 @@ class MAE(GenerativeModel):
         code, shown = self.see(patches, places)
         seen = put(take(patches, places), places, torch.full_like(patches, 0.5))
         filled = put(take(patches, places), places, self.fill_in(code, shown, places))
-        triples = torch.stack([seen, filled, patches], dim=1).flatten(0, 1)
-        return {"filled_in": self._to_image(triples)}
+        return {"filled_in": side_by_side(*(self._to_image(part) for part in (seen, filled, patches)))}
 
     def _to_image(self, patches: Tensor) -> Tensor:
         image = from_patches(patches, self.patch, self.spec.shape[1])

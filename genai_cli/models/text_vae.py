@@ -144,7 +144,7 @@ class TextVAE(GenerativeModel):
         self,
         random: RowRandom,
         *,
-        temperature: PositiveFloat = 1.0,
+        temperature: NonNegativeFloat = 1.0,
         top_k: PositiveInt | None = None,
         top_p: Probability | None = None,
         min_p: Probability | None = None,

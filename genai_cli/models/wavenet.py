@@ -15,7 +15,7 @@ from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.raster import gate
-from genai_cli.rules import PositiveFloat, PositiveInt, Probability
+from genai_cli.rules import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.generation import generate
 
 IGNORED = -100  # target that `cross_entropy` leaves out
@@ -67,7 +67,7 @@ class WaveNet(GenerativeModel):
         self,
         random: RowRandom,
         *,
-        temperature: PositiveFloat = 1.0,
+        temperature: NonNegativeFloat = 1.0,
         top_k: PositiveInt | None = None,
         top_p: Probability | None = None,
         min_p: Probability | None = None,

@@ -66,6 +66,11 @@ class Denoiser(nn.Module):
             condition = condition + self.labels(label)
         return self.backbone(x, F.silu(condition)).float()
 
+    def shard_units(self) -> list[nn.Module]:
+        """Of a model whose losses call this network and no other: the blocks of the backbone, then all of it."""
+        lists = [module for module in self.backbone.modules() if isinstance(module, nn.ModuleList)]
+        return [*(block for blocks in lists for block in blocks), self]
+
     def label_of(self, batch: Batch) -> Tensor | None:
         """(B,) the classes of a batch, in training some of them replaced by "none"; None without a condition."""
         if not self.num_classes:

@@ -28,45 +28,34 @@ def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     """`F.linear`, in everything but speed; see `FastLinear`."""
     if x.numel() * len(weight) < SMALLEST or not _is_for_onednn(x, weight):
         return F.linear(x, weight, bias)
-    # Two nodes of the graph, so that whoever wants the gradient of only the input or only the weight computes no
-    # other (a generator's turn through its discriminator). The first layer of a network needs but one.
-    learns = torch.is_grad_enabled() and weight.requires_grad
-    if learns and not x.requires_grad:
-        return _ThroughWeight.apply(x, weight, bias, True)
-    through_input = _ThroughInput.apply(x, weight.detach(), None if bias is None else bias.detach())
-    return through_input + _ThroughWeight.apply(x.detach(), weight, bias, False) if learns else through_input
+    return _Linear.apply(x, weight, bias)
 
 
-class _ThroughInput(torch.autograd.Function):
-    """x W^T + b, and its gradient with respect to x."""
+class _Linear(torch.autograd.Function):
+    """x W^T + b. Whoever wants the gradient of only the input or only the weights computes no other."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(weight)
+        ctx.save_for_backward(x, weight)
         return _product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
-        return _product(gradient, weight.t()), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, *wants_bias = (_is_wanted(node) for node, _ in ctx.next_functions)
+        of_x = _product(gradient, weight.t()) if wants_x else None
+        gradient = gradient.flatten(0, -2)  # (rows, out)
+        of_weight = _product(gradient.t(), x.flatten(0, -2).t()) if wants_weight else None
+        return of_x, of_weight, gradient.sum(0) if any(wants_bias) else None
 
 
-class _ThroughWeight(torch.autograd.Function):
-    """x W^T + b, or zeros of its shape, with the gradients with respect to W and b."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, is_product: bool) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.has_bias = bias is not None
-        return _product(x, weight, bias) if is_product else x.new_zeros(()).expand(*x.shape[:-1], len(weight))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor | None, None]:
-        (x,) = ctx.saved_tensors
-        gradient, x = gradient.flatten(0, -2), x.flatten(0, -2)  # (rows, out), (rows, in)
-        return None, _product(gradient.t(), x.t()), gradient.sum(0) if ctx.has_bias else None, None
+def _is_wanted(node: Any) -> bool:
+    """Whether this backward pass goes on to `node`: a generator's turn passes by the weights of its discriminator."""
+    try:
+        return node is not None and torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # of the leaves of `torch.autograd.grad` it cannot tell
+        return True
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -86,4 +75,5 @@ def _pays() -> bool:
         is_amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
-    return is_amd and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    has_operators = hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(torch._C, "_will_engine_execute_node")
+    return is_amd and torch.backends.mkldnn.is_available() and has_operators

@@ -1,7 +1,8 @@
 """Low-rank adapters (Hu et al. 2021, LoRA, arXiv:2106.09685): h = W x + (alpha / r) B A x, with W as it was.
 
 The sum W + (alpha / r) B A takes the place of a layer's `weight` wherever that is read, so that a layer of any kind is
-adapted, whatever its model does with the matrix: linear, embedding, convolution, masked or tied.
+adapted, whatever its model does with the matrix: linear, embedding, convolution, masked or tied. An LSTM or GRU has
+several matrices, each with an adapter of its own.
 """
 
 import torch
@@ -24,20 +25,26 @@ class LowRank(nn.Module):
         return weight + self.scale * (self.b @ self.a).view(weight.shape)
 
 
-def adaptable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Name -> layer, of those whose `weight` is a matrix or a kernel. Recurrent layers read theirs in another way."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if "weight" in module._parameters or parametrize.is_parametrized(module, "weight")
-        if isinstance(module.weight, Tensor) and module.weight.ndim >= 2
-    }
+Place = tuple[nn.Module, str]  # a layer and the name of one of its matrices
 
 
-def add_adapters(model: nn.Module, layers: list[nn.Module], *, rank: int, alpha: float) -> set[str]:
-    """Put an adapter on each of `layers` of `model`. Returns the names of the new parameters."""
-    for layer in layers:
-        parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank=rank, alpha=alpha))
+def adaptable_places(model: nn.Module) -> dict[str, Place]:
+    """Name -> place of each matrix or kernel: of a layer that has one, "weight", its name is the layer's."""
+    places: dict[str, Place] = {}
+    for name, module in model.named_modules():
+        own = "weight" in module._parameters or parametrize.is_parametrized(module, "weight")
+        if own and isinstance(module.weight, Tensor) and module.weight.ndim >= 2:
+            places[name] = module, "weight"
+        if isinstance(module, nn.RNNBase):
+            matrices = [key for key in module._parameters if key.startswith("weight")]  # of input and state
+            places |= {f"{name}.{key}": (module, key) for key in matrices}
+    return places
+
+
+def add_adapters(model: nn.Module, places: list[Place], *, rank: int, alpha: float) -> set[str]:
+    """Put an adapter on each of `places` of `model`. Returns the names of the new parameters."""
+    for layer, key in places:
+        parametrize.register_parametrization(layer, key, LowRank(getattr(layer, key), rank=rank, alpha=alpha))
     return {
         f"{path}.{name}"
         for path, module in model.named_modules()
@@ -48,7 +55,7 @@ def add_adapters(model: nn.Module, layers: list[nn.Module], *, rank: int, alpha:
 
 def merge_adapters(model: nn.Module) -> None:
     """Write W + (alpha / r) B A into the weights: the same function, at the cost of the layers without adapters."""
-    for module in model.modules():
-        steps = module.parametrizations.weight if parametrize.is_parametrized(module, "weight") else ()
-        if steps and all(isinstance(step, LowRank) for step in steps):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    for module in list(model.modules()):
+        for key, steps in list(getattr(module, "parametrizations", {}).items()):
+            if all(isinstance(step, LowRank) for step in steps):
+                parametrize.remove_parametrizations(module, key, leave_parametrized=True)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genai_cli.nn.linear import FastLinear
+from genai_cli.nn.linear import FastLinear, fast_linear
 from genai_cli.nn.rotary import Rotary, Rotation, rotate
 
 Activation = Literal["gelu", "relu2", "swiglu"]
@@ -107,15 +107,15 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        hidden = self.into(x)
+        return self.out(self.activate(self.into(x)))
+
+    def activate(self, hidden: Tensor) -> Tensor:
         if self.activation == "gelu":
-            hidden = F.gelu(hidden, approximate="tanh")
-        elif self.activation == "relu2":
-            hidden = F.relu(hidden).square()  # So et al. 2021, Primer
-        else:
-            gate, value = hidden.chunk(2, -1)
-            hidden = F.silu(gate) * value
-        return self.out(hidden)
+            return F.gelu(hidden, approximate="tanh")
+        if self.activation == "relu2":
+            return F.relu(hidden).square()  # So et al. 2021, Primer
+        gate, value = hidden.chunk(2, -1)
+        return F.silu(gate) * value
 
 
 class Block(nn.Module):
@@ -142,6 +142,29 @@ class Block(nn.Module):
         """(B, T, C) -> (B, T, C)."""
         x = x + drop(self.attention(self.attention_norm(x), rotation, cache), self.dropout, self.training)
         return x + drop(self.feed_forward(self.feed_forward_norm(x)), self.dropout, self.training)
+
+    def step(self, x: Tensor, rotation: Rotation | None, cache: KeyValueCache) -> Tensor:
+        """`forward` of the next token of each row, (B, C) -> (B, C), when nothing is dropped out.
+
+        The same arithmetic without modules in between: of one token, calling them takes longer than computing.
+        """
+        attention, feed_forward = self.attention, self.feed_forward
+        num_queries, num_keys = attention.heads, attention.kv_heads
+        normed = torch.layer_norm(x, x.shape[1:], self.attention_norm.weight)
+        qkv = fast_linear(normed, attention.qkv.weight).view(len(x), 1, -1, attention.head_dim)
+        qk = torch.layer_norm(qkv.narrow(2, 0, num_queries + num_keys), (attention.head_dim,))
+        if rotation is not None:
+            qk = rotate(qk, rotation)
+        values = qkv.narrow(2, num_queries + num_keys, num_keys)
+        keys, values = cache.append(qk.narrow(2, num_queries, num_keys), values)
+        mixed = F.scaled_dot_product_attention(
+            qk.narrow(2, 0, num_queries).transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2),
+            enable_gqa=num_keys < num_queries,
+        )  # fmt: skip
+        x = x + fast_linear(mixed.view_as(x), attention.out.weight)
+        normed = torch.layer_norm(x, x.shape[1:], self.feed_forward_norm.weight)
+        hidden = feed_forward.activate(fast_linear(normed, feed_forward.into.weight))
+        return x + fast_linear(hidden, feed_forward.out.weight)
 
 
 class Transformer(nn.Module):
@@ -177,6 +200,8 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C), T <= context. With caches (`new_caches`), `x` follow the tokens that they hold."""
+        if caches and x.shape[1] == 1 and not self.training and not torch.is_autocast_enabled(x.device.type):
+            return self._step(x[:, 0], caches)[:, None]
         start = caches[0].length if caches else 0
         stop = start + x.shape[1]
         if self.position is not None:
@@ -186,6 +211,16 @@ class Transformer(nn.Module):
         for index, block in enumerate(self.blocks):
             x = block(x, rotation, caches[index] if caches else None)
         return self.norm(x)
+
+    def _step(self, x: Tensor, caches: list[KeyValueCache]) -> Tensor:
+        """`forward` of one token that follows those of the caches, (B, C) -> (B, C)."""
+        place = caches[0].length
+        if self.position is not None:
+            x = x + self.position.weight[place]
+        rotation = self.rotary.forward(place, place + 1) if self.rotary is not None else None
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x = block.step(x, rotation, cache)
+        return torch.layer_norm(x, x.shape[1:], self.norm.weight)
 
     def new_caches(self) -> list[KeyValueCache]:
         """An empty cache for each block."""

@@ -83,6 +83,6 @@ def draw_tokens(
     min_p: float | None = None,
 ) -> Tensor:
     """(B,) int64: one token of each row, drawn from what `filter_logits` leaves. Without choice, `greedy`."""
-    if top_k == 1 or top_p == 0.0 or min_p == 1.0:
+    if temperature == 0 or top_k == 1 or top_p == 0.0 or min_p == 1.0:
         return greedy(logits)
     return random.categorical(filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p))

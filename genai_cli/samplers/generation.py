@@ -49,6 +49,8 @@ class Tokenizer(Protocol):
     start: int
     end: int | None
 
+    def encode(self, text: str) -> Tensor: ...
+
     def decode(self, tokens: Tensor) -> Any: ...
 
     def grammar(self, rows: int) -> Grammar | None: ...
@@ -68,7 +70,7 @@ def generate(
     Raises ValueError for options that exclude each other.
     """
     if prompt is not None and prompts is not None:
-        raise ValueError("prompt and prompts exclude each other")
+        raise ValueError("prompt and prompts exclude each other: give one text, or a list that rows take in turn")
     given = [prompt] if prompt is not None else list(prompts or [])
     rules = chosen_grammar(tokenizer, random.size, grammar)
     tokens, known = lay_out(given, random, start=tokenizer.start, length=length)
@@ -122,6 +124,10 @@ class Stop:
     def __init__(self, tokenizer: Tokenizer, stop: str, known: Tensor):
         if not stop or tokenizer.end is not None:
             raise ValueError(f"stop={stop!r}: give some text, for a model of text")
+        try:
+            tokenizer.encode(stop)
+        except ValueError as error:
+            raise ValueError(f"stop={stop!r} never comes: {error}; a line break is typed $'\\n'") from error
         self.tokenizer, self.stop, self.known = tokenizer, stop, known.tolist()
         self.reach = len(stop.encode())  # tokens that the text can be spread over: none is shorter than a byte
 
@@ -143,25 +149,28 @@ def draw_sequences(
     says so, is over: it is filled with `end`, or NO_TOKEN. `decoding`: the options of `draw_tokens`.
     """
     is_over = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+    may_end = end is not None or is_finished is not None
     filler = NO_TOKEN if end is None else end
+    last_given = int(known.max())
     for place in range(first):
         if grammar is not None:
             grammar.advance(tokens[:, place])
         yield tokens[:, place]
     for now in range(first, tokens.shape[1]):
-        if is_over.all():
+        if may_end and is_over.all():
             tokens[:, now] = filler
             yield tokens[:, now]
             continue
         seen = tokens[:, :now]
-        logits = predict(seen.clamp(min=0))  # (B, V)
+        logits = predict(seen.clamp(min=0) if may_end else seen)  # (B, V)
         if repetition_penalty != 1.0:
             logits = penalise_repetition(logits, seen, repetition_penalty)
         if grammar is not None:
             logits = logits.masked_fill(~grammar.allowed(tokens.shape[1] - now), -torch.inf)
         drawn = draw_tokens(logits, random, **decoding)
-        is_given = now < known
-        tokens[:, now] = torch.where(is_given, tokens[:, now], drawn.masked_fill(is_over, filler))
+        drawn = drawn.masked_fill(is_over, filler) if may_end else drawn
+        is_given = now < known  # (B,)
+        tokens[:, now] = torch.where(is_given, tokens[:, now], drawn) if now < last_given else drawn
         if end is not None:
             is_over |= ~is_given & (drawn == end)
         if is_finished is not None:

@@ -14,8 +14,9 @@ from genai_cli import runs, schema
 from genai_cli.commands import evaluate, measure_samples, report, sample, train
 from genai_cli.config import EvaluateConfig, ReportConfig, SampleConfig
 from genai_cli.configure import configure
+from genai_cli.data import first_stage
 from genai_cli.data.base import DataError
-from genai_cli.data.first_stage import scale_of, scaled, unscaled
+from genai_cli.data.first_stage import keep, read_kept, scale_of, scaled, unscaled
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.overrides import Overrides
 
@@ -105,6 +106,22 @@ def test_codes_are_made_once_for_each_checkpoint(first, monkeypatch):
     kept.write_bytes(kept.read_bytes()[:50])  # cut short: made anew
     monkeypatch.undo()
     assert dataset_of("codes", first["vqvae"]).load("train").content_hash() == content
+
+
+def test_kept_codes_are_of_their_own_weights_or_none(tmp_path):
+    path, codes = tmp_path / "codes" / "kept.safetensors", {"codes": torch.arange(6).view(2, 3)}
+    keep(path, codes, "a" * 64)
+    assert torch.equal(read_kept(path, "codes", "a" * 64)["codes"], codes["codes"])
+    assert read_kept(path, "codes", "b" * 64) is None and read_kept(path, "latents", "a" * 64) is None
+    path.write_bytes(path.read_bytes()[:20])
+    assert read_kept(path, "codes", "a" * 64) is None
+
+
+def test_very_large_codes_are_made_anew_each_time(first, monkeypatch):
+    shutil.rmtree(first["vqvae"] / "codes", ignore_errors=True)
+    monkeypatch.setattr(first_stage, "MOST_BYTES", 100)
+    assert len(dataset_of("codes", first["vqvae"]).load("train"))
+    assert not (first["vqvae"] / "codes").exists()
 
 
 def test_samples_of_a_model_of_codes_are_images(first, tmp_path):

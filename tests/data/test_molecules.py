@@ -92,3 +92,13 @@ def test_moses_that_is_not_there_or_another_is_refused(root, tmp_path) -> None:
     (tmp_path / "moses" / "test.csv.gz").write_bytes(gzip.compress(b"SMILES\nC\n"))
     with pytest.raises(DataError, match="is not the original file"):
         Moses(root=root).load("test")
+
+
+def test_too_few_molecules_are_answered_with_the_keys_that_help(tmp_path):
+    path = tmp_path / "few.smi"
+    path.write_text("CCO\nCCN\n" * 20)
+    with pytest.raises(DataError, match=r"is empty, of 40 molecules: .* such as dataset\.validation=0\.2"):
+        [Smiles(path=str(path)).load(split) for split in ("train", "validation", "test")]
+    path.write_text("\n")
+    with pytest.raises(DataError, match="holds no SMILES"):
+        Smiles(path=str(path))

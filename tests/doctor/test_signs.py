@@ -31,6 +31,20 @@ def test_new_data_are_no_closer_to_training_data():
     assert 0.35 < signs["samples/closer_to_training"] < 0.65
 
 
+def test_samples_of_one_training_example_count_once_and_a_tie_by_half():
+    """Nine copies of one example and one sample half way: (1 + 1/2) / 2, not (9 + 1/2) / 10."""
+    reference = Reference(torch.tensor([[0.0, 0.0], [10.0, 0.0]]), torch.tensor([[1.0, 0.0], [20.0, 0.0]]), None)
+    signs = sample_signs(torch.tensor([[0.0, 0.0]] * 9 + [[15.0, 0.0]]), reference, POINTS)
+    assert signs["samples/closer_to_training"] == 0.75 and signs["samples/distinct_nearest"] == 2
+
+
+def test_a_copy_is_three_times_nearer_than_held_out_data():
+    """These are 3 from training data: of samples at 0.9 and at 2 the former are copies."""
+    reference = Reference(torch.tensor([[0.0, 0.0], [99.0, 0.0]]), torch.tensor([[0.0, 3.0], [99.0, 3.0]]), None)
+    signs = sample_signs(torch.tensor([[0.0, 0.9], [99.0, -2.0]] * 5), reference, POINTS)
+    assert signs["samples/copied"] == 0.5
+
+
 def test_one_digit_has_one_class():
     rows = HELD_OUT.fetch(torch.arange(600))
     signs = sample_signs(rows["image"][rows["label"] == 1], REFERENCE, SPEC)
@@ -89,6 +103,11 @@ def test_information_of_codes_far_apart_is_the_log_of_their_number():
 def test_codes_like_the_prior_hold_nothing():
     signs = code_signs(torch.zeros(64, 3), torch.zeros(64, 3))
     assert signs["codes/active_units"] == 0 and signs["codes/mutual_information"] < 1e-6
+
+
+def test_nothing_is_said_of_the_code_of_one_example():
+    """As of a folder of twenty images, one of them for validation."""
+    assert code_signs(torch.ones(1, 3), torch.zeros(1, 3)) == {}
 
 
 def test_information_of_a_gaussian_channel():

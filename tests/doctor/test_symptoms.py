@@ -45,6 +45,11 @@ def test_the_overpowering_player_is_told_from_equilibrium():
     assert symptoms.generator_wins(even, FACTS) is None and symptoms.discriminator_wins(even, FACTS) is None
 
 
+def test_a_little_more_for_fakes_is_no_win():
+    close = curves(d__real_probability=[0.5] * 3, d__fake_probability=[0.58] * 3)
+    assert symptoms.generator_wins(close, FACTS) is None
+
+
 def test_validation_is_no_player():
     even = curves(validation__real_probability=[0.1] * 3, validation__fake_probability=[0.9] * 3)
     assert symptoms.generator_wins(even, FACTS) is None
@@ -63,11 +68,13 @@ def test_posterior_collapse_by_units_or_by_information():
     assert symptoms.posterior_collapse(curves(**one, codes__mutual_information=[1, 1, 0.01, 0.01, 0.01]), FACTS)
     assert symptoms.posterior_collapse(curves(**one, codes__mutual_information=[0.5] * 5), FACTS) is None
     assert symptoms.posterior_collapse(curves(codes__active_units=[0, 0, 0, 4]), FACTS) is None
+    assert symptoms.posterior_collapse(curves(codes__active_units=[0, 0, 0]), FACTS) is None, "it has hardly begun"
 
 
 def test_a_codebook_of_few_entries_in_use_is_dead():
     assert symptoms.dead_codebook(curves(model__perplexity=[9, 2, 2, 2]), FACTS)
     assert symptoms.dead_codebook(curves(model__perplexity=[90, 60, 50, 40]), FACTS) is None
+    assert symptoms.dead_codebook(curves(model__perplexity=[2, 2, 2]), FACTS) is None, "it has hardly begun"
     without = dataclasses.replace(FACTS, codebook_size=None)
     assert symptoms.dead_codebook(curves(model__perplexity=[2, 2, 2, 2]), without) is None, "of a language model"
 

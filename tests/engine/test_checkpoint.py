@@ -104,6 +104,16 @@ def test_no_checkpoint_is_none_and_none_valid_is_an_error(tmp_path: Path) -> Non
             load_newest(tmp_path)
 
 
+def test_a_run_without_a_checkpoint_says_whether_it_ever_had_one(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    with pytest.raises(StorageError, match=rf"none is saved yet; genai train run={tmp_path}/run goes on with it"):
+        load(folder, "last")
+    (save(make(1), folder, keep=1) / "manifest.json").unlink()
+    with pytest.raises(StorageError, match="none is whole"):
+        load(folder, "last")
+
+
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     for step in range(1, 8):
         save(make(step), tmp_path, keep=2, best_step=3 if step >= 3 else None)

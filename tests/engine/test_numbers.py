@@ -10,6 +10,7 @@ from genai_cli.data.base import Batch
 from genai_cli.engine.ema import MovingAverage
 from genai_cli.engine.figures import held_out_figures
 from genai_cli.engine.sampling import draw
+from genai_cli.engine.sharding import lent
 from genai_cli.models.base import Metrics
 from genai_cli.nn.random import BatchRandom, RowRandom, SampleRandom, _permute32, mix
 from tests.engine.duel import CPU, SPEC, Duel, points
@@ -108,7 +109,7 @@ def test_raw_weights_are_back_after_an_exception() -> None:
     with torch.no_grad():
         layer.weight.add_(1)
     raw = layer.weight.detach().clone()
-    with pytest.raises(KeyError), average.applied():
+    with pytest.raises(KeyError), lent(layer, average.state()):
         assert torch.equal(layer.weight, average.state()["weight"]) and not torch.equal(layer.weight, raw)
         raise KeyError
     assert torch.equal(layer.weight, raw)
@@ -118,7 +119,7 @@ def test_raw_weights_are_back_after_an_exception() -> None:
 def test_the_optimizer_still_moves_the_weights_after_the_average_was_applied() -> None:
     layer = nn.Linear(2, 2)
     average = MovingAverage(layer, layer.parameters(), decay=0.9)
-    with average.applied():
+    with lent(layer, average.state()):
         pass
     before = average.state()["weight"].clone()
     layer.weight.grad = torch.ones_like(layer.weight)

@@ -13,6 +13,7 @@ from genai_cli.commands.measure_samples import sampler
 from genai_cli.config import EvaluateConfig
 from genai_cli.metrics.features import random_extractor
 from genai_cli.metrics.record import read_records
+from genai_cli.models.biggan import BigGAN
 from genai_cli.models.cyclegan import CycleGAN
 from genai_cli.registry import MODEL
 from tests.metrics.test_evaluate import QUIET, metrics_of, write_blobs
@@ -79,6 +80,25 @@ def test_translations_are_held_against_data_of_their_own_domain(direction: str, 
     assert torch.equal(images.real.flatten(1).sort(0).values, expected.flatten(1).sort(0).values)
     has_labels = side == "image"
     assert ("label" in taught[0]) == (images.real_labels is not None) == has_labels
+
+
+@pytest.mark.parametrize("label", [None, 1])
+def test_samples_of_one_class_are_no_lesson_for_a_classifier(label, monkeypatch):
+    spec = SPECS["grey 28"]
+    split, measured, notes = tiny_split(spec), [], []
+    dataset = SimpleNamespace(source=None, spec=spec, load=lambda name: split)
+    model = BigGAN(spec, **BigGAN.tiny).eval()
+    trained = SimpleNamespace(model=model, spec=spec, config=SimpleNamespace(model={"name": "biggan"}))
+    monkeypatch.setattr(measure_samples, "_classifier", lambda *_: None)
+    monkeypatch.setattr(measure_samples, "measure_images", lambda *given, **_: measured.append(given) or [])
+    config = EvaluateConfig(num_samples=4, sampling={} if label is None else {"label": label})
+    groups, cpu = ("agreement", "classifier_accuracy_score"), torch.device("cpu")
+    assert not list(measure_samples.measure_samples(config, trained, dataset, split, groups, {}, notes, cpu))
+    ((images, _, left, _),) = measured
+    assert images.asked.tolist() == ([0, 1, 0, 1] if label is None else [1] * 4)
+    assert left == (groups if label is None else groups[:1])
+    told = ["classifier_accuracy_score: samples of one class teach a classifier nothing"]
+    assert notes == ([] if label is None else told)
 
 
 @pytest.mark.parametrize(

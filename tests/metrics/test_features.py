@@ -108,6 +108,7 @@ def test_cache_lies_where_the_user_says_or_in_the_users_cache(monkeypatch, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_classifier_of_mnist_is_right_on_99_percent():
     train, test = (Mnist().load(name) for name in ("train", "test"))
     (images, labels), held_out = (

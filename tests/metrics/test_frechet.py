@@ -49,6 +49,22 @@ def test_is_finite_and_flagged_with_fewer_samples_than_features(count):
     assert "too few" in why_doubtful(64, count, 10_000)
 
 
+def test_of_fewer_samples_than_features_has_no_error_of_the_features_that_are_missing():
+    """tr (S_1 S_2)^(1/2) is the sum of the singular values of the small matrix X Y^T, X and Y centred, over N - 1."""
+    x, y = normals(20, 128, seed=0), normals(20, 128, seed=1)
+    centred_x, centred_y = x - x.mean(0), y - y.mean(0)
+    overlap = torch.linalg.svdvals(centred_x @ centred_y.T).sum() / 19
+    spread = (centred_x.square().sum() + centred_y.square().sum()) / 19
+    expected = (x.mean(0) - y.mean(0)).square().sum() + spread - 2 * overlap
+    assert distance(x, y) == pytest.approx(expected.item(), rel=1e-11)
+
+
+@pytest.mark.parametrize(("count", "words"), [(64, "below full rank"), (65, "hardly of full rank"), (127, "hardly")])
+def test_too_few_are_less_than_two_for_each_feature(count, words):
+    assert words in why_doubtful(64, 10_000, count)
+    assert why_doubtful(64, 10_000, 128) is None
+
+
 def test_is_finite_where_all_samples_are_one():
     x = normals(50, 8, seed=0)
     collapsed = x.mean(0).expand(50, 8)

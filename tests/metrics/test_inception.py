@@ -12,7 +12,7 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 
 from genai_cli.errors import ConfigError
 from genai_cli.metrics import inception
-from genai_cli.metrics.inception import Inception, enlarge, load_inception
+from genai_cli.metrics.inception import Inception, enlarge, load_inception, to_levels
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,14 @@ def test_both_layouts_are_the_same_network_and_grey_is_three_times_the_same(file
     grey = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
     one, other = (load_inception(path)[0] for path in files.values())
     torch.testing.assert_close(one.features(grey), other.features(grey.expand(-1, 3, -1, -1)), rtol=0, atol=0)
+
+
+def test_images_are_taken_as_files_would_hold_them():
+    """In whole levels: what no file can hold is no part of a published figure."""
+    levels = torch.tensor([0.0, 17.0, 128.0, 255.0])
+    images = ((levels + torch.tensor([0.3, -0.4, 0.4, 0.0])) / 127.5 - 1).view(1, 1, 2, 2)
+    assert torch.equal(to_levels(images), levels.view(1, 1, 2, 2).expand(1, 3, 2, 2))
+    assert to_levels(torch.tensor([[[[-1.2, 1.2]]]]))[0, 0, 0].tolist() == [0, 255]
 
 
 def test_images_are_enlarged_as_tensorflow_did():

@@ -28,6 +28,7 @@ def test_equals_prdc(num_real, num_fake, dim):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_sets_of_10000_normals_of_1000_dimensions_give_the_published_figures():
     """Those of the example of prdc. Its density, 1.056, is one draw of a number whose mean is 1: in so many dimensions
     a few hubs hold most of the samples, and draws of 700 to 1,400 normals have a standard deviation of 0.1.

@@ -26,6 +26,12 @@ def test_a_molecule_of_the_reference_is_its_own_nearest() -> None:
     assert found[0] == 1 and 0 < found[1] < 1
 
 
+def test_molecules_are_compared_up_to_two_bonds_from_each_atom() -> None:
+    """Octane has no surroundings of two bonds that heptane lacks; of three it has, and of two that hexane lacks."""
+    heptane, hexane = (nearest_similarity(molecules_of(["C" * 8]), molecules_of(["C" * n]))[0] for n in (7, 6))
+    assert heptane == 1 and hexane < 1
+
+
 def test_histograms_count_fragments_and_scaffolds_of_two_rings() -> None:
     assert scaffolds(molecules_of([*MOLECULES, "Cc1ccc2ccccc2c1"])) == {"c1ccc2ccccc2c1": 2}
     parts = fragments(molecules_of(["CC(=O)Nc1ccc(O)cc1"]))  # paracetamol falls apart at its amide

@@ -37,6 +37,14 @@ def test_a_value_that_is_not_finite_is_null_and_not_believed(value):
     json.dumps(record, allow_nan=False)
 
 
+def test_an_interval_or_control_that_is_not_finite_is_left_out():
+    """Of two samples there is a mean, and nothing to say how it would move."""
+    record = Metric("kid", 1.0, (0.0, float("nan")), "", "lower", {}, {"real": float("nan"), "noise": 3.0}).to_json()
+    assert (record["value"], record["interval"], record["controls"]) == (1.0, None, {"noise": 3.0})
+    assert record["why_not"] == "too few examples for an interval"
+    json.dumps(record, allow_nan=False)
+
+
 def test_doubts_add_up():
     assert METRIC.doubted("one").doubted("two").why_not == "one; two"
 

@@ -53,6 +53,21 @@ def test_the_shares_of_the_sides_add_up():
     torch.testing.assert_close(figures["kl_1"] + figures["kl_4"], figures["kl"])
 
 
+def test_the_weight_of_the_coarsest_map_rises_in_training():
+    model, weights = build(beta_warmup=4), []
+
+    class Step:
+        def minimize(self, group, loss):
+            value, terms = loss(Batch({"image": torch.ones(2, 1, 8, 8)}, BatchRandom(0, stop=2)))
+            weights.append(((value - terms["reconstruction"] - terms["kl_4"]) / terms["kl_1"]).item())
+
+    for number in range(6):
+        step = Step()
+        step.number = number
+        model.train_step(step)
+    assert weights == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1], rel=1e-3)
+
+
 def test_in_the_warm_up_the_coarsest_map_speaks_for_nothing():
     image = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(7)).sign()
     model = build()

@@ -13,9 +13,9 @@ from genai_cli.nn.random import BatchRandom, SampleRandom
 SPEC = Spec("image", (1, 16, 16), value_range=(-1.0, 1.0))
 
 
-def build() -> InfoGAN:
+def build(**options: float) -> InfoGAN:
     torch.manual_seed(0)
-    return InfoGAN(SPEC, noise_dim=3, categories=4, continuous=2, width=4)
+    return InfoGAN(SPEC, noise_dim=3, categories=4, continuous=2, width=4, **options)
 
 
 def test_the_prior_of_a_code():
@@ -56,6 +56,18 @@ def test_the_loss_is_the_likelihood_of_the_code():
     torch.testing.assert_close(continuous_nll, -density)
     loss, _ = model.miss(latent, None, guess)
     torch.testing.assert_close(loss, category_nll.mean() + 0.1 * continuous_nll.mean())
+    loss, _ = build(category_weight=3.0, continuous_weight=0.5).miss(latent, None, guess)
+    torch.testing.assert_close(loss, 3 * category_nll.mean() + 0.5 * continuous_nll.mean())
+
+
+def test_held_out_information_is_that_of_training():
+    model = build().eval()
+    latent = model.draw_latent(BatchRandom(0, stop=6))
+    _, expected = model.miss(latent, None, model.discriminator(model.decode(latent))[:, 1:])
+    figures = model.evaluate(Batch({}, BatchRandom(0, stop=6)))
+    assert figures.keys() == expected.keys() and all(figure.shape == (6,) for figure in figures.values())
+    for name, figure in figures.items():
+        torch.testing.assert_close(figure.mean(), expected[name])
 
 
 def test_both_players_raise_the_information():

@@ -28,6 +28,18 @@ def test_a_block_begins_as_the_identity():
     assert torch.equal(block(x), x)
 
 
+@pytest.mark.parametrize("depth", [1, 4])
+def test_weights_within_a_branch_begin_smaller_the_more_branches_there_are(depth):
+    """By L^(-1/(2m - 2)) for L branches of m = 3 layers, beside He's deviation (arXiv:1901.09321, Section 3)."""
+    torch.manual_seed(0)
+    model = R3GAN(Spec("image", (1, 28, 28), (-1.0, 1.0)), width=32, depth=depth)
+    for player in (model.generator, model.discriminator):
+        blocks = [block for block in player.modules() if isinstance(block, ResidualBlock)]
+        for block in blocks:
+            he = math.sqrt(2 / (1 + 0.2**2) / block.expand.in_channels)
+            assert block.expand.weight.std().item() == pytest.approx(he * len(blocks) ** -0.25, rel=0.06)
+
+
 def test_nothing_is_normalised_and_no_row_sees_another():
     torch.manual_seed(0)
     model = R3GAN(Spec("image", (1, 28, 28), value_range=(-1.0, 1.0)), latent_dim=4, width=8)

@@ -69,6 +69,17 @@ def test_path_lengths_of_a_linear_generator_are_those_of_its_matrix():
     torch.testing.assert_close(model.mean_path, 1.01 * expected.mean(), atol=1e-5, rtol=1e-4)
 
 
+def test_a_lazy_regulariser_weighs_as_many_times_as_much():
+    model = build(path_weight=3.0, path_every=5).eval()
+    model.mean_path.fill_(2.0)
+    (value, metrics), (plain, _) = (
+        model.generator_loss(Batch({"image": torch.ones(4, 1, 28, 28)}, BatchRandom(0, stop=4)), regularize=is_due)
+        for is_due in (True, False)
+    )
+    assert metrics["path_penalty"] > 0.1
+    torch.testing.assert_close(value - plain, 15 * metrics["path_penalty"])
+
+
 def test_regularisers_come_at_their_intervals():
     model = build(path_every=3, regularizer_every=2)
 

@@ -9,7 +9,7 @@ from torch.distributions import Normal, kl_divergence
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.data.tokenizers import CharTokenizer
-from genai_cli.models.text_vae import TextVAE
+from genai_cli.models.text_vae import CodePredictor, TextVAE
 from genai_cli.nn.random import BatchRandom, SampleRandom
 
 CHARACTERS = "\nabc"
@@ -115,3 +115,25 @@ def test_decoding_token_by_token_equals_reading_at_once():
     seen = torch.cat([torch.zeros(3, 1, dtype=torch.int64), drawn], 1)[:, :-1]
     logits, _ = model.read(seen, latent, model.first_state(latent))
     assert torch.equal(logits.argmax(2), drawn)
+
+
+def test_rows_that_go_on_alone_go_on_as_before():
+    """As where the others have ended: code and state are those of the rows that are left."""
+    model = tiny_vae(length=6)
+    latent = 3 * model.draw_latent(SampleRandom(0, range(3)))
+    tokens = torch.randint(1, 4, (3, 5), generator=torch.Generator().manual_seed(1))
+    expected, _ = model.read(tokens, latent, model.first_state(latent))
+    predict = CodePredictor(model, latent)
+    predict(tokens[:, :4])
+    predict.select(torch.tensor([2, 0]))
+    torch.testing.assert_close(predict(tokens[[2, 0]]), expected[[2, 0], -1])
+
+
+def test_free_bits_are_the_least_that_each_coordinate_costs():
+    """Of a posterior that says nothing the KL term is 0; each of three coordinates costs half a nat all the same."""
+    model = tiny_vae(free_bits=0.5)
+    torch.nn.init.zeros_(model.code.weight)
+    torch.nn.init.zeros_(model.code.bias)
+    loss, metrics = model.loss(batch_of(all_windows()[:4]))
+    assert metrics["kl"] == 0 and model.latent_dim == 3
+    torch.testing.assert_close(loss - metrics["reconstruction"], torch.tensor(1.5))

@@ -1,6 +1,7 @@
 """Facts about VAE/GAN: who learns from what, and that errors are those of features."""
 
 import torch
+import torch.nn.functional as F
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.vaegan import VAEGAN
@@ -34,6 +35,16 @@ def test_the_decoders_game_does_not_reach_the_encoder():
     loss, _ = model.decoder_loss(batch())
     gradients = torch.autograd.grad(loss, list(model.encoder.parameters()), allow_unused=True)
     assert all(gradient is None for gradient in gradients)
+
+
+def test_the_decoder_plays_for_reconstructions_and_samples():
+    """-E log D(x~) of both, and the discriminator takes both for fakes."""
+    model = build()
+    fakes = model.discriminator(torch.cat(model.fakes(batch())))
+    torch.testing.assert_close(model.decoder_loss(batch())[1]["game"], F.softplus(-fakes).mean())
+    judged, _ = model.discriminator_loss(batch())
+    real = model.discriminator(batch()["image"])
+    torch.testing.assert_close(judged, F.softplus(-real).mean() + F.softplus(fakes).mean())
 
 
 def test_gamma_weighs_the_error_of_the_decoder_alone():

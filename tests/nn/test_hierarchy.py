@@ -3,7 +3,7 @@
 import torch
 from torch.distributions import Normal
 
-from genai_cli.nn.hierarchy import TopDownBlock, product_of_gaussians
+from genai_cli.nn.hierarchy import TopDownBlock, gaussian, product_of_gaussians
 from genai_cli.nn.random import BatchRandom
 
 
@@ -17,6 +17,12 @@ def test_the_product_of_gaussians_is_the_product_of_densities():
 
     gap = log_prob(mu, logvar) + log_prob(other_mu, other_logvar) - log_prob(*merged)
     torch.testing.assert_close(gap, gap[:1].expand(7, 3), atol=1e-4, rtol=1e-4)  # equal but for a constant
+
+
+def test_deviations_have_bounds():
+    """So that no KL term overflows, whatever a network says: from e^-4 to e^2."""
+    _, logvar = gaussian(torch.tensor([0.0, 0.0, 0.0, -300.0, 1.0, 300.0])[None, :, None, None])
+    assert logvar.flatten().tolist() == [-8, 1, 4]
 
 
 def test_a_block_without_features_draws_from_its_prior():

@@ -33,13 +33,32 @@ def test_output_and_every_gradient_equal_those_of_torch(pair: Pair, shape: tuple
         torch.testing.assert_close(found, expected)
 
 
-def test_only_the_gradients_asked_for_are_computed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wanted", ["x", "weight", "bias", "all"])
+@pytest.mark.parametrize("is_leaf", [True, False])
+def test_only_the_gradients_asked_for_are_computed(
+    pair: Pair, wanted: str, is_leaf: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layer, _ = pair
-    wanted_of_weight = []
-    monkeypatch.setattr(linear._ThroughWeight, "backward", staticmethod(lambda *_: wanted_of_weight.append(1)))
-    x = torch.ones(3, 12, requires_grad=True)
-    layer(x).sum().backward(inputs=[x])
-    assert x.grad is not None and layer.weight.grad is None and not wanted_of_weight
+    products, true_product = [], linear._product
+    monkeypatch.setattr(linear, "_product", lambda *args: products.append(1) or true_product(*args))
+    leaf = torch.ones(3, 12, requires_grad=True)
+    tensors = {"x": leaf, "weight": layer.weight, "bias": layer.bias}
+    y = layer(leaf if is_leaf else 2 * leaf)
+    is_ours = bool(products)
+    y.sum().backward(inputs=None if wanted == "all" else [tensors[wanted]])
+    assert {name for name, tensor in tensors.items() if tensor.grad is not None} == (
+        set(tensors) if wanted == "all" else {wanted}
+    )
+    assert len(products) == is_ours * (1 + {"x": 1, "weight": 1, "bias": 0, "all": 2}[wanted])
+
+
+@pytest.mark.parametrize("wanted", ["x", "weight"])
+def test_gradients_are_those_of_autograd_grad(pair: Pair, wanted: str) -> None:
+    found = []
+    for layer in pair:
+        x = torch.linspace(-1, 1, 36).view(3, 12).requires_grad_()
+        found += torch.autograd.grad(layer(x).sin().sum(), {"x": x, "weight": layer.weight}[wanted])
+    torch.testing.assert_close(*found)
 
 
 def test_without_gradients_the_output_is_the_same(pair: Pair) -> None:

@@ -4,14 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from genai_cli.nn.lora import LowRank, add_adapters
+from genai_cli.nn.lora import LowRank, adaptable_places, add_adapters
 
 
-@pytest.mark.parametrize("layer", [nn.Linear(5, 3), nn.Embedding(6, 4), nn.Conv2d(2, 3, 3)])
-def test_a_layer_gains_alpha_over_r_of_b_a(layer):
+@pytest.mark.parametrize("kind", [lambda: nn.Linear(5, 3), lambda: nn.Embedding(6, 4), lambda: nn.Conv2d(2, 3, 3)])
+def test_a_layer_gains_alpha_over_r_of_b_a(kind):
     """h = W x + (alpha / r) B A x, of the shape of W whatever that is."""
+    layer = kind()
     weight = layer.weight.detach().clone()
-    add_adapters(layer, [layer], rank=2, alpha=6.0)
+    add_adapters(layer, list(adaptable_places(layer).values()), rank=2, alpha=6.0)
     adapter = layer.parametrizations.weight[0]
     assert torch.equal(layer.weight, weight)  # B begins as 0
     nn.init.normal_(adapter.b)

@@ -46,6 +46,14 @@ def test_cache_equals_full_forward(positions: str, kv_heads: int | None, first: 
             cache.clear()
 
 
+@pytest.mark.parametrize("activation", ["relu2", "swiglu"])
+def test_a_step_of_one_token_is_the_forward_pass_of_every_kind(activation: str) -> None:
+    model, x = transformer(activation=activation), inputs()
+    caches = model.new_caches()
+    parts = [model(x[:, t : t + 1], caches) for t in range(CONTEXT)]
+    torch.testing.assert_close(torch.cat(parts, 1), model(x), atol=1e-10, rtol=0)
+
+
 def test_cache_equals_full_forward_in_single_precision() -> None:
     model, x = transformer().float(), inputs().float()
     caches = model.new_caches()

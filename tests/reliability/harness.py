@@ -144,6 +144,8 @@ def _import_everything() -> None:
     import contextlib
     import io
 
+    import torch.distributed.fsdp  # noqa: F401
+
     from genai_cli import cli
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):

@@ -21,7 +21,9 @@ def finishes_as(genai: Genai, expected: Path, run: Path, *words: str) -> None:
     assert list(run.glob("checkpoints/*.corrupt")) == []
 
 
-@pytest.mark.parametrize("model", [VAE, pytest.param(GAN, marks=pytest.mark.slow)], ids=["vae", "gan"])
+@pytest.mark.parametrize(
+    "model", [VAE, pytest.param(GAN, marks=[pytest.mark.slow, pytest.mark.timeout(900)])], ids=["vae", "gan"]
+)
 def test_a_kill_after_any_file_operation_loses_nothing(genai: Genai, folder: Path, model: tuple[str, ...]) -> None:
     """From the empty folder to the end: the description of the run, a first save, a second one and its purge."""
     words = ("train", *model, "train.steps=3", "train.keep=1")

@@ -30,7 +30,7 @@ def half_done(genai: Genai, memory: Path) -> Path:
     return run
 
 
-@pytest.mark.parametrize("kind", ["enospc", pytest.param("eio", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["enospc", pytest.param("eio", marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_a_failure_of_any_file_operation_leaves_what_was_saved(
     genai: Genai, folder: Path, half_done: Path, undisturbed: Path, kind: str
 ) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genai_cli.data.base import DataError, Split
+from genai_cli.engine import readahead
 from genai_cli.engine.batches import Batches
 from genai_cli.engine.readahead import ReadAhead
 from genai_cli.errors import OutOfMemory
@@ -121,6 +122,32 @@ def test_a_worker_that_was_stopped_before_it_began_is_found() -> None:
                 next(stream)
     finally:
         stream.close()
+
+
+def test_a_worker_that_dies_with_nothing_in_hand_is_told_of_without_a_sample() -> None:
+    stream = ahead(Numbers())
+    try:
+        next(stream)
+        wait_for(lambda: bool((stream.notes[:, 0] == -1).all()), 10)  # all that was asked for has been read
+        os.kill(stream._workers[1].pid, signal.SIGKILL)
+        with pytest.raises(DataError, match=r"loader process 2 of 2 \(process \d+\) was killed by SIGKILL, as where"):
+            for _ in range(15):
+                next(stream)
+    finally:
+        stream.close()
+
+
+def test_a_wait_for_workers_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a limit of its own, device.read_timeout, which may be longer than device.timeout."""
+    beats: list[float] = []
+    monkeypatch.setattr(readahead, "_LOOK_EVERY", 0.3)
+    monkeypatch.setattr(readahead.watchdog, "beat", lambda: beats.append(time.monotonic()))
+    stream = ahead(Slow(), patience=10.0)
+    try:
+        next(stream)  # after 1.6 s
+    finally:
+        stream.close()
+    assert len(beats) >= 2
 
 
 class OutOfShared(Numbers):

@@ -115,6 +115,13 @@ def test_compare_puts_runs_into_one_table(runs: Path, tmp_path: Path, capsys):
     assert titles(Tree((out / "compare.html").read_text().partition("\n")[2])) >= {"table", "charts"}
 
 
+def test_a_table_of_few_runs_has_a_column_for_each():
+    header, rows = ["run", "steps", "kid", ""], [["a", "3", "0.1", ""], ["b", "4", "0.2", ""]]
+    upright = ["run", "a", "b"], [["steps", "3", "4"], ["kid", "0.1", "0.2"]]
+    assert compare._upright(header, rows) == upright
+    assert compare._upright(header, rows * 2) == (header, rows * 2)
+
+
 def test_compare_draws_quality_against_evaluations_for_each_solver(runs: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
     ways = ["sample.evaluations=[2,3]", "sample.solver=ddim"]
@@ -145,6 +152,7 @@ def test_compare_refuses_ways_of_sampling_that_there_are_not(runs: Path, words, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_compare_trains_each_for_the_budget(tmp_path: Path):
     out = tmp_path / "out"
     words = [

@@ -38,6 +38,7 @@ def chorales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("chorales")
 @pytest.mark.parametrize("preset", registry.presets("model"))
 def test_it_is_watched_examined_and_reported(preset: str, tmp_path: Path) -> None:

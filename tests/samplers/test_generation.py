@@ -143,3 +143,15 @@ def test_a_beam_of_one_is_greedy_and_obeys_a_grammar() -> None:
 def test_options_that_exclude_each_other_are_refused(options, words) -> None:
     with pytest.raises(ValueError, match=words):
         run(Markov(), Numbers(V), length=3, **options)
+
+
+def test_a_stop_that_the_vocabulary_cannot_write_is_refused() -> None:
+    tokenizer = CharTokenizer("\nabcd")
+    with pytest.raises(ValueError, match=r"never comes: '\\\\' .* is not among the 5 known characters; a line break"):
+        run(Markov(), tokenizer, length=3, stop="\\n")
+
+
+def test_temperature_0_draws_nothing() -> None:
+    assert torch.equal(
+        run(Markov(), Numbers(V), length=9, temperature=0.0), run(Markov(), Numbers(V), length=9, top_k=1)
+    )

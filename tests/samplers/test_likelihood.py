@@ -43,7 +43,7 @@ def test_error_falls_with_the_fourth_power_of_the_step():
 
 def test_random_probes_estimate_the_trace_without_bias():
     torch.manual_seed(0)
-    matrix = torch.randn(12, 12)
+    matrix = 1 + torch.randn(12, 12)  # of a mean, which would show in probes that have one
     x = torch.zeros(20_000, 12)
     (probe,) = draw_probes(x, BatchRandom(0, stop=20_000))
     estimates = torch.einsum("bi,ij,bj->b", probe, matrix, probe)

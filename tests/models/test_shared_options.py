@@ -1,0 +1,61 @@
+"""Options that several models repeat, so that each file says all it takes, are the same there and reach the code."""
+
+import ast
+from typing import Any
+
+import pytest
+import torch
+
+from genai_cli import registry
+from genai_cli.data.base import Spec
+from genai_cli.models import consistency, ddpm, edm, flow_matching, meanflow
+from genai_cli.nn.random import SampleRandom
+from genai_cli.registry import MODEL
+from tests.models.test_contract import SPECS
+
+WRITERS = ["char_rnn", "gpt", "t5", "text_vae", "wavenet"]  # of tokens, one after the other
+DECODING: dict[str, Any] = {  # every option that their samples have, and a value that is not its default
+    "temperature": 0.7, "top_k": 3, "top_p": 0.8, "min_p": 0.1, "repetition_penalty": 1.2, "length": 4,
+    "prompt": torch.tensor([1, 2]), "prompts": [torch.tensor([1])], "stop": "a", "beam": 2, "grammar": False,
+}  # fmt: skip
+DENOISERS = {"consistency": consistency, "ddpm": ddpm, "edm": edm, "flow_matching": flow_matching, "meanflow": meanflow}
+BACKBONE: dict[str, Any] = {  # likewise of what is said of their network
+    "backbone": "dit", "width": 24, "levels": 3, "depth": 2, "heads": 3, "patch": 4, "dropout": 0.2,
+    "condition": "label", "label_dropout": 0.3,
+}  # fmt: skip
+
+
+def declared(options: dict[str, registry.Option]) -> dict[str, tuple[str, Any]]:
+    return {name: (ast.unparse(option.annotation), option.default) for name, option in options.items()}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_options_of_written_samples_are_those_of_gpt_and_all_are_handed_on(name: str):
+    definition = registry.define(MODEL, name)
+    options, of_gpt = declared(definition.sample_options), declared(registry.define(MODEL, "gpt").sample_options)
+    assert of_gpt.keys() == DECODING.keys()
+    assert options == {key: of_gpt[key] for key in of_gpt if (name, key) != ("text_vae", "beam")}
+    model = registry.load_model_class(name)(SPECS["text"], **definition.tiny)
+    handed_on: dict[str, Any] = {}
+    model.stream = lambda random, **given: handed_on.update(given) or [torch.zeros(2)]
+    model.sample(SampleRandom(0, range(2)), **{key: DECODING[key] for key in options})
+    assert handed_on.keys() == options.keys() and all(handed_on[key] is DECODING[key] for key in options)
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_options_of_a_denoiser_are_those_of_ddpm_and_reach_the_network(name: str, monkeypatch: pytest.MonkeyPatch):
+    """Where a function must be one and the same twice there is no dropout."""
+    definition = registry.define(MODEL, name)
+    options, of_ddpm = declared(definition.options), declared(registry.define(MODEL, "ddpm").options)
+    shared = {key for key in BACKBONE if key in options}
+    assert set(BACKBONE) - shared == ({"dropout", "label_dropout"} if name in ("consistency", "meanflow") else set())
+    assert {key: options[key] for key in shared} == {key: of_ddpm[key] for key in shared}
+    said: dict[str, Any] = {}
+
+    def build(spec: Spec, **given: Any) -> torch.nn.Module:
+        said.update(given)
+        return torch.nn.Identity()
+
+    monkeypatch.setattr(DENOISERS[name], "Denoiser", build)
+    registry.load_model_class(name)(SPECS["grey 28"], **{key: BACKBONE[key] for key in shared})
+    assert {key: said[key] for key in BACKBONE} == {key: BACKBONE[key] if key in shared else 0.0 for key in BACKBONE}
