@@ -81,7 +81,7 @@ def _make_out(config: CompareConfig) -> Path:
     out = Path(config.out)
     if out.exists():
         raise ConfigError(f"out={out} exists already; name a new folder")
-    check_writable(out, "out")
+    check_writable(out, f"out={out}")
     out.mkdir(parents=True)
     return out
 

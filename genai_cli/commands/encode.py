@@ -41,7 +41,7 @@ def run(config: EncodeConfig, *, folder: Path) -> ExitCode:
     given, names = config.images or config.texts, []
     stem = Path(given).name if given else config.split
     path = Path(config.out) if config.out else folder / "codes" / f"{stem}.safetensors"
-    check_writable(path.parent, "out")
+    check_writable(path.parent, f"out={path}")
     if config.images is not None and config.texts is not None:
         raise ConfigError(f"images={config.images} and texts={config.texts}: give one of them")
     if config.texts is not None:

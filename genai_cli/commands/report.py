@@ -44,7 +44,7 @@ def run(config: ReportConfig, *, folder: Path) -> ExitCode:
         folder, schema.read_run_config(folder), checkpoint=config.checkpoint, weights=config.weights, device=device
     )
     path = Path(config.out) if config.out else folder / "report.html"
-    check_writable(path.parent, "out")
+    check_writable(path.parent, f"out={path}")
     content = build(trained, config, device).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, content)

@@ -39,7 +39,7 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
         _stream(config, trained, options, device)
         return ExitCode.DONE
     out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
-    check_writable(out, "out")
+    check_writable(out, f"out={out}")
     sources = held_out(trained, options, device)
     progress = Progress(first=0, total=config.num_samples, unit="samples")
     try:

@@ -92,14 +92,17 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_writable(folder: Path, key: str) -> None:
-    """Refuse work whose result could not be written into `folder`, which is left as it is. Raises StorageError."""
+def check_writable(folder: Path, typed: str) -> None:
+    """Refuse work whose result could not be written into `folder`, which is left as it is. Raises StorageError.
+
+    `typed` is what names the folder, such as out=FILE in it.
+    """
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise StorageError(f"{key}={folder}: no file can be written there: {error.strerror}; name another") from error
+        raise StorageError(f"{typed}: no file can be written in {folder}: {error.strerror}; name another") from error
     finally:
         for place in missing:
             with suppress(OSError):
