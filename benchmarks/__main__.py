@@ -5,7 +5,7 @@ import sys
 
 from benchmarks.report import HERE, parser_of, write_table
 
-NAMES = ("mlp_vae", "mlp_gan", "dcgan", "unet_ddpm", "pixelcnn_sampling", "gpt", "overhead", "startup")
+NAMES = ("mlp_vae", "mlp_gan", "dcgan", "unet_ddpm", "pixelcnn_sampling", "gpt", "overhead", "startup", "unet_gpu")
 
 
 def main() -> int:

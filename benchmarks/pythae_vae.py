@@ -1,18 +1,9 @@
-"""pythae's VAE (Chadebec et al. 2022), trained by its own pipeline as its README shows.
+"""pythae's VAE (Chadebec et al. 2022), trained by its own pipeline as its README shows."""
 
-It is installed on demand into a folder of its own, without the packages that it shares with us: both are measured
-on the same torch, and our environment stays as it was.
-"""
-
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
+from benchmarks.fetched import fetch
 from benchmarks.ours import count_parameters
 from benchmarks.turns import Turns
 
-FOLDER = Path(__file__).resolve().parent.parent / ".venv-pythae"
 PACKAGES = [
     "pythae==0.1.2", "annotated-types", "cloudpickle", "imageio", "joblib", "pydantic", "pydantic-core",
     "scikit-learn", "scipy", "threadpoolctl", "tqdm", "typing-inspection",
@@ -20,18 +11,12 @@ PACKAGES = [
 
 
 def install() -> str | None:
-    """Fetch it where it is not there yet. Returns why it cannot be measured, if so."""
-    if (FOLDER / "pythae").is_dir():
-        return None
-    pip = [shutil.which("uv"), "pip"] if shutil.which("uv") else [sys.executable, "-m", "pip"]
-    python = ["--python", sys.executable] if shutil.which("uv") else []
-    command = [*pip, "install", "--quiet", "--no-deps", "--target", str(FOLDER), *python, *PACKAGES]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return f"pythae could not be installed: {done.stderr.strip()}" if done.returncode else None
+    """Returns why it cannot be measured, if so."""
+    return fetch("pythae", PACKAGES)
 
 
 def train(turns: Turns) -> None:
-    sys.path.append(str(FOLDER))
+    install()
     from pythae.models import VAE, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder

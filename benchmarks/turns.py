@@ -29,7 +29,7 @@ class Turns:
 
     def __init__(self, connection: Connection, *, clock: Callable[[], float]):
         self._connection = connection
-        self._clock = clock  # seconds
+        self.clock = clock  # seconds
         self._left = 0  # steps of the current turn
         self._counted = 0
         self._start = 0.0
@@ -42,9 +42,9 @@ class Turns:
     def step_done(self) -> None:
         self._left -= 1
         if self._left == self._counted:
-            self._start = self._clock()
+            self._start = self.clock()
         elif self._left == 0:
-            self._connection.send((self._clock() - self._start) / self._counted)
+            self._connection.send((self.clock() - self._start) / self._counted)
             self._await_turn()
 
     def _await_turn(self) -> None:

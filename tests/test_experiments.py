@@ -66,7 +66,10 @@ def test_every_experiment_composes(experiment):
 
 
 @pytest.mark.parametrize("group", ["model", "dataset", "experiment"])
-def test_every_yaml_says_what_it_is_and_its_command_composes(group):
+def test_every_yaml_says_what_it_is_and_its_command_composes(group, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DIR").mkdir()  # the run that a command names as its teacher
+    (tmp_path / "DIR" / "config.yaml").touch()
     for preset in registry.presets(group).values():
         commands = COMMAND.findall(preset.path.read_text(encoding="utf-8"))
         assert preset.summary, f"{preset.path}: the first line is no comment"
