@@ -31,7 +31,7 @@ class Meaning:
 
     unit: str
     bound: Literal["exact", "upper bound"] | None
-    better: Literal["lower", "none"]
+    better: Literal["lower", "higher", "none"]
     is_dequantised_density: bool
 
     @property
@@ -43,7 +43,8 @@ def read_meaning(key: str, words: str | None, *, is_tokens: bool = False) -> Mea
     """From a model's own `words` on its figure `key`, else from the common meaning of the key; of text, per token.
 
     Words begin with the unit, up to the first comma. "upper bound" or "exact" make it a likelihood; "density of
-    dequantised data" makes it one per unit of the data as they are fed, so that bits per dimension can be told.
+    dequantised data" makes it one per unit of the data as they are fed, so that bits per dimension can be told. What
+    has a unit is better lower, unless the words say "higher is better".
     """
     if not words:
         words = FIGURES.get(re.sub(r"_iw_bound_\d+$", "_bound", key), "")
@@ -54,7 +55,8 @@ def read_meaning(key: str, words: str | None, *, is_tokens: bool = False) -> Mea
         bound = "upper bound"
     elif "exact" in rest:
         bound = "exact"
-    better: Literal["lower", "none"] = "lower" if words and key not in HAS_NO_BETTER else "none"
+    better: Literal["lower", "higher", "none"] = "lower" if words and key not in HAS_NO_BETTER else "none"
+    better = "higher" if "higher is better" in rest else better
     return Meaning(unit.strip() or "as the model has it", bound, better, "density of dequantised data" in rest)
 
 

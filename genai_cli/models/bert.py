@@ -32,7 +32,10 @@ class BERT(GenerativeModel):
     """p(hidden tokens | the others), each place by itself."""
 
     modalities = ("text", "music", "molecules", "codes")
-    figures = {"masked_nll": "nats per chosen token, given what is not hidden"}
+    figures = {
+        "masked_nll": "nats per chosen token, given what is not hidden",
+        "accuracy": "share of the chosen tokens that are guessed right, higher is better",
+    }
     monitor = "masked_nll"
     rules = {
         "width % heads == 0": "width must be divisible by heads",

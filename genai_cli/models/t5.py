@@ -32,7 +32,7 @@ class T5(GenerativeModel):
     modalities = ("text", "music", "molecules")
     figures = {
         "nll": "nats per token of the response given the prompt (of a text: of a window's second half or hidden spans)",
-        "exact": "share of responses that greedy decoding gives exactly",
+        "exact": "share of responses that greedy decoding gives exactly, higher is better",
     }
     monitor = "nll"
     is_bound_to_window = True

@@ -85,6 +85,13 @@ def test_a_bound_below_the_exact_value_is_a_contradiction():
     assert not bound_contradictions({"nll": 90.0, "negative_elbo": 95.0}, meanings, tolerance)
 
 
+def test_a_figure_may_be_better_higher():
+    share = read_meaning("exact", "share of responses that greedy decoding gives exactly, higher is better")
+    assert share.better == "higher" and not share.is_likelihood
+    assert share.unit == "share of responses that greedy decoding gives exactly"
+    assert read_meaning("error", "share of responses").better == "lower"
+
+
 def test_a_bound_that_a_better_one_shows_to_be_loose_is_flagged():
     keys = ("negative_elbo", "negative_iw_bound_50", "reconstruction", "kl")
     meanings = {key: read_meaning(key, None) for key in keys}
