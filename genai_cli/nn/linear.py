@@ -19,9 +19,17 @@ SMALLEST = 3_000_000  # weights of a layer, times rows of its input, for which t
 class FastLinear(nn.Linear):
     """`nn.Linear`, in everything but speed; where oneDNN does the work, it can be differentiated only once."""
 
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        super().__init__(in_features, out_features, bias)
+        self.pays = _pays()  # looked up here: what is compiled cannot read files
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, ..., in_features) to (B, ..., out_features)."""
-        return fast_linear(x, self.weight, self.bias)
+        if not torch.compiler.is_compiling():
+            return fast_linear(x, self.weight, self.bias)
+        if self.pays and _is_plain(x, self.weight) and x.numel() * len(self.weight) >= SMALLEST:
+            return _CompiledLinear.apply(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
 
 
 def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -29,6 +37,13 @@ def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     if x.numel() * len(weight) < SMALLEST or not _is_for_onednn(x, weight):
         return F.linear(x, weight, bias)
     return _Linear.apply(x, weight, bias)
+
+
+def add_linear(sum: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """`sum` (B, out) + x W^T of `x` (B, in), which makes one operator of two where they are short."""
+    if x.numel() * len(weight) < SMALLEST:
+        return torch.addmm(sum, x, weight.t())
+    return sum + fast_linear(x, weight)
 
 
 class _Linear(torch.autograd.Function):
@@ -50,6 +65,23 @@ class _Linear(torch.autograd.Function):
         return of_x, of_weight, gradient.sum(0) if any(wants_bias) else None
 
 
+class _CompiledLinear(torch.autograd.Function):
+    """`_Linear` for torch's compiler, which takes its operator as it is, and leaves out by itself what nobody wants."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        return torch.ops.genai.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        rows = gradient.flatten(0, -2)  # (rows, out)
+        of_weight = torch.ops.genai.linear(rows.t(), x.flatten(0, -2).t(), None)
+        return torch.ops.genai.linear(gradient, weight.t(), None), of_weight, rows.sum(0) if ctx.has_bias else None
+
+
 def _is_wanted(node: Any) -> bool:
     """Whether this backward pass goes on to `node`: a generator's turn passes by the weights of its discriminator."""
     try:
@@ -63,9 +95,20 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
+# The same under a name of ours: where the compiler meets the name above, it wants the weights to be constants.
+_OPERATORS = torch.library.Library("genai", "DEF")
+_OPERATORS.define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+_OPERATORS.impl("linear", _product, "CPU")
+_OPERATORS.impl("linear", lambda x, weight, bias: x.new_empty(*x.shape[:-1], len(weight)), "Meta")
+
+
 def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
-    is_plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and x.ndim >= 2
-    return is_plain and _pays() and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+    return _pays() and _is_plain(x, weight) and not torch.compiler.is_compiling()
+
+
+def _is_plain(x: Tensor, weight: Tensor) -> bool:
+    is_float32 = x.dtype == weight.dtype == torch.float32
+    return is_float32 and x.device.type == "cpu" and x.ndim >= 2 and not torch.is_autocast_enabled("cpu")
 
 
 @cache

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genai_cli.nn.linear import FastLinear, fast_linear
+from genai_cli.nn.linear import FastLinear, add_linear, fast_linear
 from genai_cli.nn.rotary import Rotary, Rotation, rotate
 
 Activation = Literal["gelu", "relu2", "swiglu"]
@@ -22,21 +22,36 @@ class KeyValueCache:
     def __init__(self, capacity: int):
         self.capacity = capacity
         self.length = 0  # tokens held
+        self.weights: tuple[Tensor, ...] | None = None  # of the block that it belongs to, see `Block.step`
         self._keys: Tensor | None = None  # (B, capacity, N, D)
         self._values: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add (B, T, N, D) keys and values; return all that are held, each (B, length, N, D)."""
         start, stop = self.length, self.length + keys.shape[1]
-        assert stop <= self.capacity, f"{stop} tokens in a cache for {self.capacity}"
-        if self._keys is None or self._values is None or len(self._keys) != len(keys):
-            assert start == 0, f"{len(keys)} sequences after a cache was begun with another number"
-            shape = (keys.shape[0], self.capacity, *keys.shape[2:])
-            self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
-        self._keys.narrow(1, start, stop - start).copy_(keys)
-        self._values.narrow(1, start, stop - start).copy_(values)
+        all_keys, all_values = self._buffers(keys, stop)
+        all_keys[:, start:stop] = keys
+        all_values[:, start:stop] = values
         self.length = stop
-        return self._keys.narrow(1, 0, stop), self._values.narrow(1, 0, stop)
+        return all_keys[:, :stop], all_values[:, :stop]
+
+    def append_token(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """`append` of one token, (B, N, D); what is held comes by head, each (B, N, length, D)."""
+        place, stop = self.length, self.length + 1
+        all_keys, all_values = self._buffers(keys, stop)
+        all_keys.select(1, place).copy_(keys)
+        all_values.select(1, place).copy_(values)
+        self.length = stop
+        return all_keys.narrow(1, 0, stop).transpose(1, 2), all_values.narrow(1, 0, stop).transpose(1, 2)
+
+    def _buffers(self, keys: Tensor, needed: int) -> tuple[Tensor, Tensor]:
+        """Those of the sequences of `keys` (B, ..., N, D), with room for `needed` tokens."""
+        assert needed <= self.capacity, f"{needed} tokens in a cache for {self.capacity}"
+        if self._keys is None or self._values is None or len(self._keys) != len(keys):
+            assert self.length == 0, f"{len(keys)} sequences after a cache was begun with another number"
+            shape = (len(keys), self.capacity, *keys.shape[-2:])
+            self._keys, self._values = keys.new_empty(shape), keys.new_empty(shape)
+        return self._keys, self._values
 
     def select(self, rows: Tensor) -> None:
         """Hold the sequences `rows` (B',) in place of all."""
@@ -146,25 +161,36 @@ class Block(nn.Module):
     def step(self, x: Tensor, rotation: Rotation | None, cache: KeyValueCache) -> Tensor:
         """`forward` of the next token of each row, (B, C) -> (B, C), when nothing is dropped out.
 
-        The same arithmetic without modules in between: of one token, calling them takes longer than computing.
+        The same arithmetic without modules in between: of one token, calling them takes longer than computing. For
+        that reason, too, the cache keeps the weights that the first step has looked up: they must not change while it
+        is in use.
         """
-        attention, feed_forward = self.attention, self.feed_forward
-        num_queries, num_keys = attention.heads, attention.kv_heads
-        normed = torch.layer_norm(x, x.shape[1:], self.attention_norm.weight)
-        qkv = fast_linear(normed, attention.qkv.weight).view(len(x), 1, -1, attention.head_dim)
-        qk = torch.layer_norm(qkv.narrow(2, 0, num_queries + num_keys), (attention.head_dim,))
+        attention = self.attention
+        num_queries, num_keys, head_dim = attention.heads, attention.kv_heads, attention.head_dim
+        if cache.weights is None:
+            cache.weights = self.weights()
+        attention_norm, qkv_weight, mix_weight, feed_forward_norm, into_weight, out_weight = cache.weights
+        normed = torch.layer_norm(x, x.shape[1:], attention_norm)
+        qkv = fast_linear(normed, qkv_weight).view(len(x), -1, head_dim)
+        qk, values = qkv.split_with_sizes((num_queries + num_keys, num_keys), 1)
+        qk = torch.layer_norm(qk, (head_dim,))
         if rotation is not None:
             qk = rotate(qk, rotation)
-        values = qkv.narrow(2, num_queries + num_keys, num_keys)
-        keys, values = cache.append(qk.narrow(2, num_queries, num_keys), values)
-        mixed = F.scaled_dot_product_attention(
-            qk.narrow(2, 0, num_queries).transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2),
-            enable_gqa=num_keys < num_queries,
+        queries, keys = qk.split_with_sizes((num_queries, num_keys), 1)  # (B, N, D)
+        keys, values = cache.append_token(keys, values)  # (B, N, T, D)
+        mixed = F.scaled_dot_product_attention(queries.unsqueeze(2), keys, values, enable_gqa=num_keys < num_queries)
+        x = add_linear(x, mixed.view_as(x), mix_weight)
+        normed = torch.layer_norm(x, x.shape[1:], feed_forward_norm)
+        hidden = self.feed_forward.activate(fast_linear(normed, into_weight))
+        return add_linear(x, hidden, out_weight)
+
+    def weights(self) -> tuple[Tensor, ...]:
+        """In the order in which a token meets them."""
+        attention, feed_forward = self.attention, self.feed_forward
+        return (
+            self.attention_norm.weight, attention.qkv.weight, attention.out.weight,
+            self.feed_forward_norm.weight, feed_forward.into.weight, feed_forward.out.weight,
         )  # fmt: skip
-        x = x + fast_linear(mixed.view_as(x), attention.out.weight)
-        normed = torch.layer_norm(x, x.shape[1:], self.feed_forward_norm.weight)
-        hidden = feed_forward.activate(fast_linear(normed, feed_forward.into.weight))
-        return x + fast_linear(hidden, feed_forward.out.weight)
 
 
 class Transformer(nn.Module):

@@ -65,3 +65,17 @@ def test_without_gradients_the_output_is_the_same(pair: Pair) -> None:
     x = torch.ones(3, 12)
     with torch.no_grad():
         torch.testing.assert_close(pair[0](x), pair[1](x))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_what_is_compiled_equals_what_is_not(pair: Pair, bias: bool) -> None:
+    layer = pair[0] if bias else FastLinear(12, 7, bias=False)
+    results = []
+    for forward in (layer, torch.compile(layer, backend="aot_eager", fullgraph=True)):
+        x = torch.linspace(-1, 1, 72).view(2, 3, 12).requires_grad_()
+        y = forward(x)
+        layer.zero_grad()
+        y.sin().sum().backward()
+        results.append([y, x.grad, *[parameter.grad for parameter in layer.parameters()]])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
