@@ -4,9 +4,10 @@ Nothing in the directory is imported or executed: names in `config.yaml` are loo
 models, weights are safetensors, the rest is JSON and plain YAML.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -24,16 +25,25 @@ from genai_cli.engine.adaptation import Adaptation
 from genai_cli.engine.checkpoint import Checkpoint
 from genai_cli.engine.posthoc_ema import posthoc_average
 from genai_cli.engine.run import read_spec
-from genai_cli.engine.storage import to_json
+from genai_cli.engine.storage import replace_durably, to_json
 from genai_cli.errors import ConfigError, StorageError
 from genai_cli.locate import find_run, is_run
 from genai_cli.models.base import GenerativeModel
 from genai_cli.nn.lora import adaptable_places, add_adapters, merge_adapters
 from genai_cli.suggest import advice
 
+TEACHER_FILE = "teacher.json"  # in the directory of a run that learns from another: which of its weights
 BASE = "base"  # in the directory of a run that starts from another: its weights as they were
 
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Which weights a run learns from: a checkpoint of another run."""
+
+    step: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -88,13 +98,15 @@ def build_model(config: Config, spec: Spec) -> GenerativeModel:
         raise ConfigError(f"model={config.model['name']}: {error}") from error
 
 
-def load_another(key: str, folder: str, spec: Spec, device: torch.device) -> GenerativeModel:
-    """The model of another run, which option `key` names: a teacher, a guide. Raises ConfigError."""
+def load_another(
+    key: str, folder: str, spec: Spec, device: torch.device, *, checkpoint: str = "last"
+) -> TrainedRun:  # fmt: skip
+    """Another run, which option `key` names: a teacher, a guide. Raises ConfigError."""
     directory = Path(folder)
     if not is_run(directory):
         raise ConfigError(f"{key}={folder} is no run directory: give one of a trained model")
     config = schema.read_run_config(directory)
-    trained = load_trained(directory, config, checkpoint="last", weights="auto", device=device)
+    trained = load_trained(directory, config, checkpoint=checkpoint, weights="auto", device=device)
     if trained.spec.modality != spec.modality or trained.spec.shape != spec.shape:
         found, wanted = ("x".join(map(str, each.shape)) + f" {each.modality}" for each in (trained.spec, spec))
         raise ConfigError(f"{key}={folder} was trained on {found}, not on {wanted}")
@@ -104,7 +116,52 @@ def load_another(key: str, folder: str, spec: Spec, device: torch.device) -> Gen
             f"{key}={folder} was told which of {found} classes it saw, but these data have {wanted}: give a run of "
             "data with the same classes, or one trained with model.condition=null"
         )
-    return trained.model.requires_grad_(False)
+    trained.model.requires_grad_(False)
+    return trained
+
+
+def teach(model: GenerativeModel, config: Config, device: torch.device, run: Path | None) -> Teacher | None:
+    """Give `model` the teacher that `config` names, if any: of a run that goes on, with the weights that it began with.
+
+    Raises ConfigError where the teacher cannot teach this model, or those weights are there no more.
+    """
+    folder = config.model.get("teacher")
+    if folder is None:
+        return None
+    begun = _recorded_teacher(run)
+    which = "last" if begun is None else str(begun.step)
+    if begun is not None and not checkpoints.is_there(Path(folder) / "checkpoints", begun.step):
+        raise ConfigError(
+            f"model.teacher={folder} no longer keeps its step {begun.step}, from which {run} learns: bring it back, or "
+            "begin another run"
+        )
+    trained = load_another("model.teacher", folder, model.spec, device, checkpoint=which)
+    now = Teacher(trained.step, checkpoints.weights_sum(Path(folder) / "checkpoints", trained.step))
+    if begun is not None and now != begun:
+        raise ConfigError(
+            f"model.teacher={folder} has other weights at step {now.step} ({now.sha256[:8]}) than those from which "
+            f"{run} learns ({begun.sha256[:8]}): bring those back, or begin another run"
+        )
+    try:
+        model.learn_from(trained.model)
+    except ValueError as error:
+        raise ConfigError(f"model.teacher={folder} {error}") from error
+    return now
+
+
+def keep_teacher(teacher: Teacher, folder: Path) -> None:
+    replace_durably(folder / TEACHER_FILE, to_json(asdict(teacher)))
+
+
+def _recorded_teacher(run: Path | None) -> Teacher | None:
+    if run is None or not (run / TEACHER_FILE).is_file():
+        return None
+    try:
+        record = json.loads((run / TEACHER_FILE).read_text(encoding="utf-8"))
+        return Teacher(int(record["step"]), str(record["sha256"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        words = "bring back the file that the run was made with"
+        raise DataError(f"{run / TEACHER_FILE} does not say which weights the run learns from: {words}") from error
 
 
 def load_trained(

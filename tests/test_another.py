@@ -64,3 +64,37 @@ def test_a_teacher_must_be_there_at_the_start_and_when_a_run_goes_on(folder: Pat
     assert not (folder / "new").exists() and "give the directory of a trained" in capsys.readouterr().err
     aside.rename(teacher)
     assert cli.run(["train", f"run={learner}", "train.steps=4"]) == ExitCode.DONE
+
+
+def test_a_run_goes_on_with_the_weights_of_its_teacher_that_it_began_with(folder: Path, capsys) -> None:
+    teacher, learner = folder / "growing", folder / "steady"
+    shutil.copytree(folder / "told", teacher)
+    words = [*data(folder), "model.condition=label", f"model.teacher={teacher}", "model.pairs=4", "model.solver=euler"]
+    runs = [folder / "undisturbed", folder / "steady"]
+    for number, run in enumerate(runs):
+        assert train("flow_matching", *words, folder=run) == ExitCode.DONE
+        if number == 1:
+            assert cli.run(["train", f"run={teacher}", "train.steps=4"]) == ExitCode.DONE  # which keeps step 2, too
+        assert cli.run(["train", f"run={run}", "train.steps=6"]) == ExitCode.DONE
+    ends = [(run / "checkpoints/step-00000006/model.safetensors").read_bytes() for run in runs]
+    assert ends[0] == ends[1]
+
+    kept = teacher / "checkpoints"
+    shutil.rmtree(kept / "step-00000002")
+    assert refusal(learner, capsys) == (
+        f"genai: model.teacher={teacher} no longer keeps its step 2, from which {learner} learns: bring it back, or "
+        "begin another run"
+    )
+    assert train("flow_matching", *words[:-3], "seed=7", folder=folder / "other") == ExitCode.DONE
+    shutil.copytree(folder / "other/checkpoints/step-00000002", kept / "step-00000002")
+    assert "has other weights at step 2 (" in refusal(learner, capsys)
+    (learner / "teacher.json").write_text("[]")
+    assert "does not say which weights the run learns from" in refusal(learner, capsys, ExitCode.DATA)
+
+
+def refusal(run: Path, capsys, code: int = ExitCode.CONFIGURATION) -> str:
+    """What is said where `run` cannot go on."""
+    capsys.readouterr()
+    assert cli.run(["train", f"run={run}", "train.steps=8"]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    return line

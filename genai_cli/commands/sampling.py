@@ -33,7 +33,7 @@ def sampling_options(typed: dict[str, Any], trained: TrainedRun) -> dict[str, An
         options["given"] = read_given(Path(options["given"]), spec)
     if isinstance(options.get("guide"), str):
         device = next(trained.model.parameters()).device
-        options["guide"] = load_another("guide", options["guide"], trained.spec, device)
+        options["guide"] = load_another("guide", options["guide"], trained.spec, device).model
     if "keep" in options and "given" not in options:
         raise ConfigError(f"keep={options['keep']} says what of given images stays: say which, given=FOLDER")
     return options

@@ -47,6 +47,7 @@ class Parts:
     model: GenerativeModel
     adaptation: Adaptation
     base: Checkpoint | None  # where the run starts from another
+    teacher: runs.Teacher | None  # where it learns from another
     notes: tuple[str, ...]  # on the data, for the user: files left out, and the like
 
 
@@ -110,7 +111,7 @@ def _build(config: Config, device: torch.device, folder: Path | None = None) -> 
     adaptation = runs.adapt(model, config, base)
     model.to(device)
     model.code_decoder = dataset.code_decoder
-    _teach(config, model, device)
+    teacher = runs.teach(model, config, device, folder)
     check_overrides(config.optimizer, model.parameter_groups())
     _check_evaluation(config, model)
     _check_sharding(config, model)
@@ -119,19 +120,7 @@ def _build(config: Config, device: torch.device, folder: Path | None = None) -> 
             f"device.compile=true: a loss of model={config.model['name']} holds a gradient (a penalty on it, say), "
             "which torch's compiler cannot differentiate; set device.compile=false, or turn the penalty off"
         )
-    return Parts(train, validation, model, adaptation, base, dataset.notes)
-
-
-def _teach(config: Config, model: GenerativeModel, device: torch.device) -> None:
-    """Give the model the teacher that it names, if it names one."""
-    folder = config.model.get("teacher")
-    if folder is None:
-        return
-    teacher = runs.load_another("model.teacher", folder, model.spec, device)
-    try:
-        model.learn_from(teacher)
-    except ValueError as error:
-        raise ConfigError(f"model.teacher={folder} {error}") from error
+    return Parts(train, validation, model, adaptation, base, teacher, dataset.notes)
 
 
 def _check_evaluation(config: Config, model: GenerativeModel) -> None:
@@ -200,6 +189,8 @@ def _describe(config: Config, folder: Path, world: World, device: torch.device, 
             trained = sum(parameter.numel() for parameter in parts.model.parameters() if parameter.requires_grad)
             record |= {"trained_parameters": trained}
             runs.keep_base(parts.base, folder)
+        if parts.teacher is not None:
+            runs.keep_teacher(parts.teacher, folder)
     describe(folder, config=as_mapping(config), spec=parts.model.spec, provenance=record)
 
 

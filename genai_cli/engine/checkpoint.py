@@ -154,6 +154,10 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal())
 
 
+def is_there(folder: Path, step: int) -> bool:
+    return (folder / f"{_PREFIX}{step:08d}").is_dir()
+
+
 def damage(path: Path) -> str | None:
     """What is wrong with the checkpoint at `path`, in words that name the file; None if it is whole.
 

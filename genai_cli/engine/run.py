@@ -3,6 +3,7 @@
 config.yaml       resolved: enough to rebuild the model and the data
 spec.json         what one example looks like: enough to sample where the data are not
 provenance.json   command, commit, versions, device, data hash
+teacher.json      which weights it learns from, where that is another run's
 metrics.jsonl     one object a log line; tensorboard/ beside it
 checkpoints/ samples/ evaluation/
 """
@@ -34,7 +35,7 @@ def claim_run_directory(path: Path) -> None:
         raise ConfigError(f"run.dir={path} holds other files ({', '.join(sorted(foreign)[:3])}); name a new directory")
 
 
-_OWN_NAMES = {"config.yaml", "spec.json", "provenance.json", "job.log"}
+_OWN_NAMES = {"config.yaml", "spec.json", "provenance.json", "teacher.json", "job.log"}
 
 
 @contextmanager
