@@ -13,6 +13,7 @@ from genai_cli.errors import ConfigError, StorageError
 CONFIG_FILE = "config.yaml"
 LARGEST_CONFIG = 1_000_000  # bytes; a configuration has a few thousand
 NUM_SHOWN = 5
+USUAL_ROOT = "outputs"  # of `run.root` and `root`
 
 
 def make_directory(root: Path, name: str) -> Path:
@@ -69,12 +70,12 @@ def find_run(run: str, root: str) -> Path:
     """The run directory that `run` names. Raises ConfigError.
 
     A path, or "latest": what was started last of the runs under `root` and those that lie in the current directory or
-    one folder deeper (as `run.dir` puts them).
+    one folder deeper (as `run.dir` puts them); where another `root` than the usual is named, in that instead.
     """
     if run == "latest":
-        found = list_runs(root)[-1:] + runs_at_hand()
+        found = list_runs(root)[-1:] + runs_at_hand(Path() if root == USUAL_ROOT else Path(root))
         if not found:
-            places = f"{root}, in the current directory or one folder deeper"
+            places = f"{root}, in the current directory or one folder deeper" if root == USUAL_ROOT else f"root={root}"
             raise ConfigError(f"run=latest: there is no run directory in {places}; train one, or give run=DIR")
         return max(found, key=_started)
     directory = Path(run)
@@ -84,9 +85,9 @@ def find_run(run: str, root: str) -> Path:
     return directory
 
 
-def runs_at_hand() -> list[Path]:
-    """Run directories in the current directory and one folder deeper; others' config.yaml has no spec.json by it."""
-    found = [path.parent for depth in ("*", "*/*") for path in Path().glob(f"{depth}/{CONFIG_FILE}")]
+def runs_at_hand(place: Path = Path()) -> list[Path]:
+    """Run directories in `place` and one folder deeper; others' config.yaml has no spec.json by it."""
+    found = [path.parent for depth in ("*", "*/*") for path in place.glob(f"{depth}/{CONFIG_FILE}")]
     return [path for path in sorted(found) if (path / "spec.json").is_file()]
 
 

@@ -31,7 +31,16 @@ def test_latest_is_the_run_started_last_also_in_a_directory_of_its_own(here: Pat
     assert find_run("latest", "outputs").name == "11-00-00_vae"
     make_run(here / "runs" / "second", "2026-01-02T12:30:00+00:00")
     assert find_run("latest", "outputs") == Path("runs/second")
-    assert find_run("latest", "elsewhere") == Path("runs/second")
+
+
+def test_latest_of_another_root_is_one_of_those_in_it(here: Path) -> None:
+    make_run(here / "mine", "2026-01-02T12:30:00+00:00")
+    make_run(here / "other" / "2026-01-02" / "10-00-00_vae", "2026-01-02T10:00:00+00:00")
+    assert find_run("latest", "other").name == "10-00-00_vae"
+    make_run(here / "other" / "named", "2026-01-02T11:00:00+00:00")
+    assert find_run("latest", "other") == Path("other/named")
+    with pytest.raises(ConfigError, match=r"no run directory in root=othr; train one"):
+        find_run("latest", "othr")
 
 
 def test_a_config_of_something_else_is_no_run(here: Path) -> None:

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genai_cli.data.base import DataError, Dataset, Spec, SplitName, TensorSplit
+from genai_cli.data.base import Dataset, Spec, SplitName, TensorSplit
 from genai_cli.data.first_stage import CodeDecoder, FirstStage
 from genai_cli.data.tokenizers import Numbers
+from genai_cli.errors import ConfigError
 from genai_cli.rules import CheckpointName, FolderName
 
 
@@ -31,7 +32,7 @@ class Codes(Dataset):
         try:
             shape = self.stage.shape_of(model.codes_of)
         except NotImplementedError:
-            raise DataError(
+            raise ConfigError(
                 f"dataset.run={self.run}: model={self.stage.name} has no quantiser; give a run of vqvae or vqgan, or "
                 "take dataset=latents"
             ) from None

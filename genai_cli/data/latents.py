@@ -6,8 +6,9 @@ given). They are brought to mean zero and variance one, as Rombach et al. 2022 (
 
 from collections.abc import Callable
 
-from genai_cli.data.base import DataError, Dataset, Spec, SplitName, TensorSplit
+from genai_cli.data.base import Dataset, Spec, SplitName, TensorSplit
 from genai_cli.data.first_stage import CodeDecoder, FirstStage, scale_of, scaled
+from genai_cli.errors import ConfigError
 from genai_cli.rules import CheckpointName, FolderName
 
 SCALED_BY = 4000  # training examples that mean and variance are of (the paper: the first batch)
@@ -28,7 +29,7 @@ class Latents(Dataset):
         try:
             shape = self.stage.shape_of(model.latents_of)
         except NotImplementedError:
-            raise DataError(
+            raise ConfigError(
                 f"dataset.run={self.run}: model={self.stage.name} has no encoder; give a run of ae, vae or vqvae, say"
             ) from None
         self.source = self.stage.data

@@ -15,7 +15,6 @@ from genai_cli.commands import evaluate, measure_samples, report, sample, train
 from genai_cli.config import EvaluateConfig, ReportConfig, SampleConfig
 from genai_cli.configure import configure
 from genai_cli.data import first_stage
-from genai_cli.data.base import DataError
 from genai_cli.data.first_stage import keep, read_kept, scale_of, scaled, unscaled
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.overrides import Overrides
@@ -167,9 +166,9 @@ def test_a_run_is_decoded_by_the_weights_that_made_its_codes_or_not_at_all(first
 
 
 def test_what_cannot_make_the_data_is_refused_by_its_key(first, tmp_path):
-    with pytest.raises(DataError, match=r"dataset\.run=.*: model=ae has no quantiser; .* dataset=latents"):
+    with pytest.raises(ConfigError, match=r"dataset\.run=.*: model=ae has no quantiser; .* dataset=latents"):
         dataset_of("codes", first["ae"])
-    with pytest.raises(DataError, match=r"dataset\.run=.*: model=gpt has no encoder"):
+    with pytest.raises(ConfigError, match=r"dataset\.run=.*: model=gpt has no encoder"):
         dataset_of("latents", first["gpt"])
     with pytest.raises(ConfigError, match=r"dataset\.run=latest: .*give its directory"):
         config_of("model=gpt", "dataset=codes", "dataset.run=latest")
