@@ -59,6 +59,7 @@ def _without_dynamo(kind: type[Optimizer]) -> type[Optimizer]:
         "step": torch.no_grad()(inspect.unwrap(kind.step)),
         "add_param_group": inspect.unwrap(kind.add_param_group),
     }
+    methods["step"].hooked = True  # nor a label for torch's profiler around each step
     return type(kind.__name__, (kind,), methods)
 
 

@@ -14,11 +14,11 @@ from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.coders import build_decoder, build_encoder
 from genai_cli.nn.gaussians import (
     active_units,
-    kl_per_coordinate,
     log_normal,
     log_standard_normal,
     mutual_information,
     reparameterise,
+    standard_kl_per_coordinate,
     with_free_bits,
 )
 from genai_cli.nn.importance import importance_weighted_bound
@@ -69,16 +69,16 @@ class VAE(GenerativeModel):
 
     def loss(self, batch: Batch, *, beta: float | None = None) -> tuple[Tensor, Metrics]:
         reconstruction, kl = self.bound(batch)  # (B,), (B, latent_dim)
-        penalty = with_free_bits(kl, self.free_bits) if self.free_bits else kl.sum(1).mean()
         metrics = {name: value.mean() for name, value in self.terms(reconstruction, kl).items()}
-        return reconstruction.mean() + (self.beta if beta is None else beta) * penalty, metrics
+        penalty = with_free_bits(kl, self.free_bits) if self.free_bits else metrics["kl"]
+        return metrics["reconstruction"] + (self.beta if beta is None else beta) * penalty, metrics
 
     def bound(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The terms of the negative bound in nats, with one draw from q for the first: (B,) and (B, latent_dim)."""
         x = batch[self.spec.key]  # (B, *shape)
         mu, logvar = self.posterior(x)
         z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
-        return self.likelihood.nll(self.decoder(z), x.flatten(1)), kl_per_coordinate(mu, logvar)
+        return self.likelihood.nll(self.decoder(z), x.flatten(1)), standard_kl_per_coordinate(mu, logvar)
 
     def terms(self, reconstruction: Tensor, kl: Tensor) -> Metrics:
         kl = kl.sum(1)

@@ -37,9 +37,14 @@ def kl_per_coordinate(
     return 0.5 * (scaled + torch.expm1(gap) - gap)
 
 
+def standard_kl_per_coordinate(mu: Tensor, logvar: Tensor) -> Tensor:
+    """`kl_per_coordinate` to N(0, 1), in a third of its operations (Kingma & Welling 2014, Appendix B)."""
+    return 0.5 * (mu.square() + torch.expm1(logvar) - logvar)
+
+
 def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mu, diag(exp(logvar))) || N(0, I)), (..., D) to (...) (Kingma & Welling 2014, Appendix B)."""
-    return 0.5 * (mu.square() + torch.expm1(logvar) - logvar).sum(-1)
+    """KL(N(mu, diag(exp(logvar))) || N(0, I)), (..., D) to (...)."""
+    return standard_kl_per_coordinate(mu, logvar).sum(-1)
 
 
 def active_units(mu: Tensor, *, least: float = 0.01) -> int:

@@ -9,7 +9,8 @@ Range = tuple[float, float]
 def to_unit(x: Tensor, value_range: Range) -> Tensor:
     """`x` in [low, high] to [0, 1]."""
     low, high = value_range
-    return (x - low).div_(high - low)
+    width = high - low
+    return torch.add(torch.tensor(-low / width), x, alpha=1 / width)  # one pass over the memory
 
 
 def from_unit(x: Tensor, value_range: Range) -> Tensor:
