@@ -36,7 +36,8 @@ class Flow(GenerativeModel):
 
     `mixing` is what changes the halves of a coupling: `alternating` swaps them (RealNVP: checkerboards, then channels,
     `depth` couplings of each at a scale), `linear` learns an invertible matrix over the channels (Glow). `coupling` is
-    affine or a rational-quadratic spline of `num_bins` bins (8) over [-bound, bound] (4). `conditional` learns
+    affine or a rational-quadratic spline of `num_bins` bins (8) over [-bound, bound] (4). With `token_mixing` the
+    networks of couplings on channels see the whole image, not their neighbourhood alone. `conditional` learns
     p(x | label): latents of each class are normal with a mean and variance of its own (Kingma & Dhariwal 2018, h(y)).
     """
 
@@ -59,6 +60,7 @@ class Flow(GenerativeModel):
         levels: PositiveInt = 2,
         num_bins: PositiveInt | None = None,
         bound: PositiveFloat | None = None,
+        token_mixing: bool = True,
         conditional: bool = False,
     ):
         super().__init__(spec)
@@ -75,7 +77,7 @@ class Flow(GenerativeModel):
                 "bits_per_dim": "bits per dimension, upper bound",
             }
         self.num_bins = (num_bins or 8) if coupling == "spline" else 0
-        self.bound, self.width = bound or 4.0, width
+        self.bound, self.width, self.token_mixing = bound or 4.0, width, token_mixing
         is_linear = mixing == "linear"
         if spec.modality == "points":
             steps = self._steps(spec.shape, depth, is_linear)
@@ -104,7 +106,7 @@ class Flow(GenerativeModel):
             if not is_linear and index % 2:
                 is_kept = ~is_kept
             mixing = [ChannelMixing(shape[0])] if is_linear else []
-            steps += [ActNorm(shape[0]), *mixing, self._coupling(is_kept, shape[0])]
+            steps += [ActNorm(shape[0]), *mixing, self._coupling(is_kept, shape)]
         return steps
 
     def _boards(self, channels: int, height: int, columns: int, depth: int) -> list[torch.nn.Module]:
@@ -112,13 +114,18 @@ class Flow(GenerativeModel):
         steps: list[torch.nn.Module] = []
         for index in range(depth):
             is_kept = checkerboard(height, columns)
-            steps += [ActNorm(channels), self._coupling(~is_kept if index % 2 else is_kept, channels)]
+            steps += [ActNorm(channels), self._coupling(~is_kept if index % 2 else is_kept, (channels,))]
         return steps
 
-    def _coupling(self, is_kept: Tensor, channels: int) -> Coupling:
-        outputs = channels * (num_parameters(self.num_bins) if self.num_bins else 2)
-        build = point_network if is_kept.dim() == 1 else conv_network
-        return Coupling(is_kept, build(channels, outputs, self.width), num_bins=self.num_bins, bound=self.bound)
+    def _coupling(self, is_kept: Tensor, shape: tuple[int, ...]) -> Coupling:
+        """Of points (C,), or of images (C, H, W), (C,) where their network sees the neighbourhood alone."""
+        outputs = shape[0] * (num_parameters(self.num_bins) if self.num_bins else 2)
+        if is_kept.dim() == 1:
+            network = point_network(shape[0], outputs, self.width)
+        else:
+            mixed_size = shape[1:] if self.token_mixing and len(shape) == 3 else None
+            network = conv_network(shape[0], outputs, self.width, mixed_size=mixed_size)
+        return Coupling(is_kept, network, num_bins=self.num_bins, bound=self.bound)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Nats per number."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genai_cli.nn import spline
+from genai_cli.nn.linear import FastLinear
 from genai_cli.nn.ranks import sum_over_ranks
 
 
@@ -218,10 +219,27 @@ def first_half(channels: int, num_dims: int) -> Tensor:
     return (torch.arange(channels) < channels // 2).view(-1, *[1] * (num_dims - 1))
 
 
-def conv_network(channels: int, outputs: int, width: int) -> nn.Module:
-    """3x3, 1x1, 3x3 (Glow, Section 5); zero at first."""
-    layers = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU()]
-    return nn.Sequential(*layers, zeros(nn.Conv2d(width, outputs, 3, padding=1)))
+class TokenMixing(nn.Module):
+    """x + W relu(x) + b over the places of each channel of (B, C, H, W) (Tolstikhin et al. 2021, arXiv:2105.01601).
+
+    Zero at first. Convolutions of so few layers see a neighbourhood; with this, a coupling sees the whole image.
+    """
+
+    def __init__(self, size: tuple[int, int]):
+        super().__init__()
+        self.linear = zeros(FastLinear(size[0] * size[1], size[0] * size[1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.linear(F.relu(x).flatten(2)).view_as(x)
+
+
+def conv_network(channels: int, outputs: int, width: int, *, mixed_size: tuple[int, int] | None = None) -> nn.Module:
+    """3x3, 1x1, 3x3 (Glow, Section 5), with token mixing over images of `mixed_size`, if any; zero at first."""
+    mixing = [] if mixed_size is None else [TokenMixing(mixed_size)]
+    first, second = nn.Conv2d(channels, width, 3, padding=1), nn.Conv2d(width, width, 1)
+    return nn.Sequential(
+        first, *mixing, nn.ReLU(), second, nn.ReLU(), zeros(nn.Conv2d(width, outputs, 3, padding=1))
+    )  # fmt: skip
 
 
 def point_network(num_dims: int, outputs: int, width: int) -> nn.Module:

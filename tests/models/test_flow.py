@@ -9,6 +9,7 @@ import torch
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.flow import Flow
 from genai_cli.nn.dequantise import dequantise, inverse_logit, logit, quantise
+from genai_cli.nn.flow import Coupling
 from genai_cli.nn.random import BatchRandom, SampleRandom
 from genai_cli.schema import ConfigError, check_train
 
@@ -195,3 +196,14 @@ def test_labels_need_classes():
         Flow(POINTS, conditional=True)
     with pytest.raises(ValueError, match=r"label=1: .* train it with model\.conditional=true"):
         Flow(POINTS, **Flow.tiny).sample(SampleRandom(0, range(2)), label=1)
+
+
+@pytest.mark.parametrize("is_mixed", [True, False])
+def test_with_token_mixing_a_coupling_sees_the_whole_image(is_mixed):
+    coupling = flow("glow", Spec("image", (1, 32, 32), value_range=(-1.0, 1.0)), token_mixing=is_mixed).flow.chains[0]
+    coupling = next(layer for layer in coupling.layers if isinstance(layer, Coupling))
+    x = torch.randn(1, 4, 16, 16, requires_grad=True)
+    coupling(x)[0][0, -1, 0, 0].backward()  # of a corner that is changed
+    kept = x.grad[0, :2]  # channels that tell the network how
+    assert (kept[:, :3, :3] != 0).all()
+    assert (kept[:, 5:, 5:] != 0).all() == is_mixed and (kept[:, 5:, 5:] == 0).all() != is_mixed
