@@ -146,7 +146,7 @@ def scatter_chart(
     if level is not None:
         dashed = {"stroke": "#777", "stroke_dasharray": "4 3"}
         parts.append(element("line", x1=x.start, x2=x.stop, y1=y(level), y2=y(level), **dashed))
-        parts.append(element("text", "real data", x=x.start + 4, y=y(level) - 3, class_="name"))
+        parts.append(element("text", "real data", x=WIDTH - 2, y=y(level) + 3, text_anchor="end", class_="name"))
     parts += [_line([(m.x, m.y) for m in curve], x, y, colours[name]) for name, curve in curves.items() if curve[1:]]
     for mark in marks:
         colour = colours[mark.name]
