@@ -99,12 +99,15 @@ class Flow(GenerativeModel):
         self.flow = Scales(chains, spec.shape)
 
     def _steps(self, shape: tuple[int, ...], depth: int, is_linear: bool) -> list[torch.nn.Module]:
-        """`depth` steps whose couplings keep half of the channels."""
+        """`depth` steps whose couplings keep half of the channels.
+
+        The last one changes the first half, with which a scale is done (`Scales`): so its latents, normal and of their
+        own, stand for what the other half leaves open about them.
+        """
         steps: list[torch.nn.Module] = []
         for index in range(depth):
-            is_kept = first_half(shape[0], len(shape))
-            if not is_linear and index % 2:
-                is_kept = ~is_kept
+            is_changed = first_half(shape[0], len(shape))
+            is_kept = ~is_changed if is_linear or (depth - index) % 2 else is_changed
             mixing = [ChannelMixing(shape[0])] if is_linear else []
             steps += [ActNorm(shape[0]), *mixing, self._coupling(is_kept, shape)]
         return steps

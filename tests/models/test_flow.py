@@ -203,7 +203,17 @@ def test_with_token_mixing_a_coupling_sees_the_whole_image(is_mixed):
     coupling = flow("glow", Spec("image", (1, 32, 32), value_range=(-1.0, 1.0)), token_mixing=is_mixed).flow.chains[0]
     coupling = next(layer for layer in coupling.layers if isinstance(layer, Coupling))
     x = torch.randn(1, 4, 16, 16, requires_grad=True)
-    coupling(x)[0][0, -1, 0, 0].backward()  # of a corner that is changed
-    kept = x.grad[0, :2]  # channels that tell the network how
+    coupling(x)[0][0, 0, 0, 0].backward()  # of a corner that is changed
+    kept = x.grad[0, 2:]  # channels that tell the network how
     assert (kept[:, :3, :3] != 0).all()
     assert (kept[:, 5:, 5:] != 0).all() == is_mixed and (kept[:, 5:, 5:] == 0).all() != is_mixed
+
+
+@each_preset
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_what_a_scale_is_done_with_is_told_by_what_goes_on(preset, depth):
+    chain = flow(preset, IMAGES, levels=2, depth=depth).flow.chains[0]
+    x = torch.randn(2, 4, 2, 2)
+    changed, _ = chain.layers[-1](x)
+    assert torch.equal(changed[:, 2:], x[:, 2:])  # goes on
+    assert (changed[:, :2] != x[:, :2]).all()  # is done
