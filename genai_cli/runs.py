@@ -98,9 +98,7 @@ def build_model(config: Config, spec: Spec) -> GenerativeModel:
         raise ConfigError(f"model={config.model['name']}: {error}") from error
 
 
-def load_another(
-    key: str, folder: str, spec: Spec, device: torch.device, *, checkpoint: str = "last"
-) -> TrainedRun:  # fmt: skip
+def load_another(key: str, folder: str, spec: Spec, device: torch.device, *, checkpoint: str = "last") -> TrainedRun:
     """Another run, which option `key` names: a teacher, a guide. Raises ConfigError."""
     directory = Path(folder)
     if not is_run(directory):
@@ -154,7 +152,7 @@ def keep_teacher(teacher: Teacher, folder: Path) -> None:
 
 
 def _recorded_teacher(run: Path | None) -> Teacher | None:
-    if run is None or not (run / TEACHER_FILE).is_file():
+    if run is None or not is_run(run) or not (run / TEACHER_FILE).is_file():
         return None
     try:
         record = json.loads((run / TEACHER_FILE).read_text(encoding="utf-8"))

@@ -98,3 +98,12 @@ def refusal(run: Path, capsys, code: int = ExitCode.CONFIGURATION) -> str:
     assert cli.run(["train", f"run={run}", "train.steps=8"]) == code
     (line,) = capsys.readouterr().err.splitlines()
     return line
+
+
+def test_what_a_run_left_that_never_began_does_not_count(folder: Path) -> None:
+    begun = folder / "killed"
+    begun.mkdir()
+    (begun / "teacher.json").write_text('{"step": 99, "sha256": "of another teacher"}')  # and no config.yaml
+    words = [*data(folder), "model.condition=label", f"model.teacher={folder / 'told'}", "model.pairs=4"]
+    assert train("flow_matching", *words, "model.solver=euler", folder=begun) == ExitCode.DONE
+    assert '"step": 2' in (begun / "teacher.json").read_text()

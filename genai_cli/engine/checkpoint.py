@@ -155,6 +155,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def is_there(folder: Path, step: int) -> bool:
+    """Whether a checkpoint of `step` was committed under `folder` and not purged since, whole or not."""
     return (folder / f"{_PREFIX}{step:08d}").is_dir()
 
 

@@ -19,8 +19,8 @@ SMALLEST = 3_000_000  # weights of a layer, times rows of its input, for which t
 class FastLinear(nn.Linear):
     """`nn.Linear`, in everything but speed; where oneDNN does the work, it can be differentiated only once."""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True):
-        super().__init__(in_features, out_features, bias)
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
         self.pays = _pays()  # looked up here: what is compiled cannot read files
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,11 +39,11 @@ def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return _Linear.apply(x, weight, bias)
 
 
-def add_linear(sum: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """`sum` (B, out) + x W^T of `x` (B, in), which makes one operator of two where they are short."""
+def add_linear(residual: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """`residual` (B, out) + x W^T of `x` (B, in): one operator in place of two where they are short."""
     if x.numel() * len(weight) < SMALLEST:
-        return torch.addmm(sum, x, weight.t())
-    return sum + fast_linear(x, weight)
+        return torch.addmm(residual, x, weight.t())
+    return residual + fast_linear(x, weight)
 
 
 class _Linear(torch.autograd.Function):
