@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from genai_cli.nn.random import BatchRandom, mix
 
 _NOISE, _DROPOUT = 2, 3  # tags of these uses of the seed (1 is the order of the data)
 _AUGMENTATION = 5  # (4 is evaluation)
+
+MOST_KEPT = 256  # steps whose metrics wait to be summed: a few hundred bytes each
 
 
 class NonFinite(Exception):
@@ -57,35 +59,45 @@ class Player:
             return norm_of(self.parameters, dtype=torch.float64).item()
 
 
-@dataclass
 class Averages:
-    """Sums of metrics since the last log line, by key."""
+    """Sums of metrics since the last log line, by key, in float64 and in the order of the steps."""
 
-    totals: dict[str, Tensor] = field(default_factory=dict)  # float64 scalars on the device
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    def __init__(self) -> None:
+        self.totals: dict[str, float] = defaultdict(float)
+        self.counts: dict[str, int] = defaultdict(int)
+        self._kept: list[tuple[list[str], Tensor]] = []  # not yet summed: keys and their values, on the device
 
-    def add(self, key: str, value: Tensor) -> None:
-        total = self.totals.get(key)
-        self.totals[key] = value.double() if total is None else total + value
-        self.counts[key] += 1
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        """Scalars of one step. They are copied at once, and read only now and then: the device need not wait."""
+        self._kept.append((list(metrics), torch.stack(list(metrics.values()))))
+        if len(self._kept) == MOST_KEPT:
+            self._sum_up()
 
     def means(self) -> dict[str, float]:
-        return {key: total.item() / self.counts[key] for key, total in self.totals.items()}
+        self._sum_up()
+        return {key: total / self.counts[key] for key, total in self.totals.items()}
 
     def clear(self) -> None:
-        self.totals.clear()
-        self.counts.clear()
+        for kept in (self.totals, self.counts, self._kept):
+            kept.clear()
 
     def state(self) -> dict[str, list[float | str]]:
         """As JSON, exactly; "nan" and "inf", of which JSON has no numbers, as text."""
-        sums = {key: total.item() for key, total in self.totals.items()}
-        return {key: [total if math.isfinite(total) else str(total), self.counts[key]] for key, total in sums.items()}
+        self._sum_up()
+        return {key: [t if math.isfinite(t) else str(t), self.counts[key]] for key, t in self.totals.items()}
 
     def load_state(self, state: dict[str, list[float | str]]) -> None:
         self.clear()
         for key, (total, count) in state.items():
-            self.totals[key] = torch.tensor(float(total), dtype=torch.float64)
-            self.counts[key] = int(count)
+            self.totals[key], self.counts[key] = float(total), int(count)
+
+    def _sum_up(self) -> None:
+        if self._kept:
+            keys = [key for names, _ in self._kept for key in names]
+            for key, value in zip(keys, torch.cat([values for _, values in self._kept]).tolist(), strict=True):
+                self.totals[key] += value
+                self.counts[key] += 1
+            self._kept.clear()
 
 
 class OptimizerStep:
@@ -145,10 +157,8 @@ class OptimizerStep:
         for parameter_group in player.optimizer.param_groups:
             parameter_group["lr"] = rate
         player.optimizer.step()
-        self.averages.add(f"{group}/loss", value)
-        self.averages.add(f"{group}/gradient_norm", norm)
-        for name, metric in metrics.items():
-            self.averages.add(f"{group}/{name}", metric)
+        metrics = {"loss": value, "gradient_norm": norm, **metrics}
+        self.averages.add({f"{group}/{name}": metric for name, metric in metrics.items()})
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The tensors of every optimizer, as "GROUP/PARAMETER/SLOT"."""

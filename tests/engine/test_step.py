@@ -6,7 +6,7 @@ from genai_cli.config import OptimizerConfig, TrainConfig
 from genai_cli.data.base import Batch
 from genai_cli.engine.batches import Batches
 from genai_cli.engine.distributed import World
-from genai_cli.engine.step import Averages, OptimizerStep
+from genai_cli.engine.step import MOST_KEPT, Averages, OptimizerStep
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.random import BatchRandom, RowRandom, mix
 from tests.engine.duel import CPU, SPEC, Duel, points
@@ -145,16 +145,36 @@ def test_the_state_of_every_optimizer_is_taken_up_bitwise(name: str) -> None:
         assert torch.equal(twin.state_dict()[key], tensor)
 
 
+def test_averages_are_of_the_values_at_the_time_whenever_they_are_read() -> None:
+    changing = torch.zeros(())  # such as a buffer of the model
+    often, seldom = Averages(), Averages()
+    for number in range(2 * MOST_KEPT + 3):
+        changing.fill_(0.1 * number)
+        for averages in (often, seldom):
+            averages.add({"changing": changing, "exact": torch.tensor(0.1, dtype=torch.float64)})
+            if number % 7 == 0:
+                averages.add({"rare": torch.tensor(1.0)})
+        often.state()  # as a checkpoint does
+    assert often.state() == seldom.state()
+    assert seldom.means()["changing"] == pytest.approx(0.1 * (MOST_KEPT + 1))
+    assert seldom.counts == {"changing": 2 * MOST_KEPT + 3, "exact": 2 * MOST_KEPT + 3, "rare": 74}
+    seldom.clear()
+    assert seldom.means() == {}
+
+
 def test_averages_go_through_json_exactly() -> None:
     import json
 
     averages, twin = Averages(), Averages()
     for number in range(1, 8):
-        averages.add("loss", torch.tensor(1 / number))
-        averages.add("odd", torch.tensor(float("inf") if number == 3 else 0.1))
-        averages.add("none", torch.tensor(float("nan")))
+        odd = torch.tensor(float("inf") if number == 3 else 0.1)
+        averages.add({"loss": torch.tensor(1 / number), "odd": odd, "none": torch.tensor(float("nan"))})
     twin.load_state(json.loads(json.dumps(averages.state(), allow_nan=False)))
-    assert twin.totals["loss"].item() == averages.totals["loss"].item()
+    assert (
+        twin.means()["loss"]
+        == averages.means()["loss"]
+        == sum(map(float, torch.tensor([1 / n for n in range(1, 8)]))) / 7
+    )
     assert twin.means()["odd"] == float("inf")
     assert twin.means()["none"] != twin.means()["none"]
     assert twin.state() == averages.state()
