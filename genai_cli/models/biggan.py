@@ -2,7 +2,8 @@
 
 Residual networks with self-attention and spectral normalisation in both players, a class embedding that is shared by
 all blocks, projection, the hinge loss, orthogonal regularisation, and truncation of z when sampling. As in its
-BigGAN-deep, every block sees all of z beside the class, and so does the first layer.
+BigGAN-deep, every block sees all of z beside the class, and so does the first layer. Not of the paper: two images of a
+class are held apart (Mao et al. 2019), for in small batches z would else be ignored.
 """
 
 import math
@@ -21,7 +22,7 @@ from genai_cli.nn.game import Game
 from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import tanh_to_range
-from genai_cli.nn.regularizers import spectrally_normalise
+from genai_cli.nn.regularizers import likeness, spectrally_normalise
 from genai_cli.nn.resnet_gan import Discriminator, Generator
 from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -47,11 +48,13 @@ class BigGAN(GenerativeModel):
         critic_steps: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
         orthogonal_weight: NonNegativeFloat = 1e-4,
+        diversity_weight: NonNegativeFloat = 0.3,
     ):
         super().__init__(spec)
         if not spec.classes:
             raise ValueError("model=biggan needs data with classes, and these have none: use model=r3gan or dcgan")
-        self.latent_dim, self.num_classes, self.orthogonal_weight = latent_dim, len(spec.classes), orthogonal_weight
+        self.latent_dim, self.num_classes = latent_dim, len(spec.classes)
+        self.orthogonal_weight, self.diversity_weight = orthogonal_weight, diversity_weight
         self.game = Game(spec, loss=loss, regularizer="spectral", critic_steps=critic_steps, augment=augment)
         self.batches_per_step = critic_steps
         base, num_stages = split_side(spec.shape)
@@ -77,11 +80,16 @@ class BigGAN(GenerativeModel):
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         label = batch["label"]
-        fake = self.generate(batch.random.normal(self.latent_dim), label)
+        latent = batch.random.normal(self.latent_dim)
+        fake = self.generate(latent, label)
         loss, metrics = self.game.generator_loss(partial(self.judge, label=label), fake, batch["image"], batch.random)
         if self.orthogonal_weight > 0:
             metrics["overlap"] = overlap(self.generator)
             loss = loss + self.orthogonal_weight * metrics["overlap"]
+        if self.diversity_weight > 0:
+            other = batch.random.normal(self.latent_dim)
+            metrics["likeness"] = likeness(fake, self.generate(other, label), latent, other)
+            loss = loss + self.diversity_weight * metrics["likeness"]
         return loss, metrics
 
     def judge(self, images: Tensor, label: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """What keeps a discriminator from becoming too steep or too sure: penalties on its gradients, outputs and weights.
 
+And what keeps a generator from drawing the same image for every z (`likeness`).
+
 A penalty on gradients is differentiated itself, so the discriminator must allow a second derivative (no `FastLinear`)
 and must not mix the rows of a batch (no `BatchNorm`): the gradient of one example's logit would be that of another's.
 """
@@ -45,6 +47,16 @@ def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor, random: RowRandom
 def consistency(judge: Judge, x: Tensor, logits: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """E (D(x) - D(T(x)))^2 for a change T that leaves the meaning (Zhang et al. 2020, arXiv:1910.12027)."""
     return (logits - judge(change(x))).square().mean()
+
+
+def likeness(fake: Tensor, other_fake: Tensor, latent: Tensor, other_latent: Tensor) -> Tensor:
+    """How little two images of a pair differ, for how far apart their z lie: E d(z, z') / d(G(z), G(z')).
+
+    The mode-seeking term (Mao et al. 2019, arXiv:1903.05628, Section 3.2), with mean absolute differences d, for each
+    pair by itself. Of images and codes alike, (B, ...) and (B, D) each.
+    """
+    apart = (fake - other_fake).abs().flatten(1).mean(1)  # (B,)
+    return ((latent - other_latent).abs().flatten(1).mean(1) / (apart + 1e-5)).mean()
 
 
 class LeCam(nn.Module):

@@ -116,3 +116,16 @@ def test_the_discriminator_sees_whether_four_images_of_a_class_are_one():
     repeated = model.judge(images[:1].expand(4, -1, -1, -1), label[:4])
     torch.testing.assert_close(repeated, repeated[:1].expand(4, -1))
     assert (repeated[0] - varied[0]).abs() > 1e-4
+
+
+def test_images_of_a_class_are_held_apart_by_the_weight_of_it():
+    losses = {}
+    for weight in (0.0, 0.5, 1.0):
+        model = build(diversity_weight=weight)
+        random = BatchRandom(0, stop=3)
+        batch = Batch({"image": torch.zeros(3, 1, 28, 28), "label": torch.arange(3)}, random)
+        loss, metrics = model.generator_loss(batch)
+        losses[weight] = loss.item()
+        assert ("likeness" in metrics) == (weight > 0)
+    assert losses[0.5] - losses[0.0] == pytest.approx(0.5 * metrics["likeness"].item(), rel=1e-3)
+    assert losses[1.0] - losses[0.0] == pytest.approx(metrics["likeness"].item(), rel=1e-3)

@@ -11,6 +11,7 @@ from genai_cli.nn.regularizers import (
     LeCam,
     consistency,
     gradient_penalty,
+    likeness,
     spectrally_normalise,
     squared_slopes,
     zero_centred_penalty,
@@ -129,3 +130,30 @@ def test_a_spectrally_normalised_perceptron_is_lipschitz():
     steepness = (network(x) - network(y)).abs()[:, 0] / (x - y).norm(dim=1)
     assert steepness.max() <= 1 + 1e-3
     assert not math.isclose(steepness.max().item(), 0, abs_tol=0.01)
+
+
+def test_likeness_is_the_slope_of_the_generator_inverted_and_of_each_pair_by_itself():
+    z, other = points(0), points(1)
+    scale = torch.tensor([[1.0], [2.0], [4.0], [0.5]], dtype=torch.float64)
+    assert likeness(scale * z, scale * other, z, other).item() == pytest.approx((1 + 0.5 + 0.25 + 2) / 4, rel=1e-3)
+    images = (scale * z)[:, :, None, None].expand(-1, -1, 2, 2)
+    others = (scale * other)[:, :, None, None].expand(-1, -1, 2, 2)
+    assert likeness(images, others, z, other) == likeness(scale * z, scale * other, z, other)
+    assert likeness(z, z, z, other).isfinite()  # one image for every z
+
+
+def test_a_generator_that_is_held_apart_learns_to_use_z():
+    torch.manual_seed(0)
+    generator, truth = nn.Linear(1, 2), 3.0  # data: 3 or more from one another
+    optimizer = torch.optim.Adam(generator.parameters(), lr=0.05, betas=(0.9, 0.9))
+    with torch.no_grad():
+        generator.weight.fill_(0.1)
+    for _ in range(300):
+        z, other = torch.randn(32, 1), torch.randn(32, 1)
+        fake = generator(z)
+        loss = fake.square().mean() / truth**2 + likeness(fake, generator(other), z, other)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    # min over a slope w of w^2 / truth^2 + 1 / |w|
+    assert generator.weight.abs().mean().item() == pytest.approx((truth**2 / 2) ** (1 / 3), rel=0.15)
