@@ -155,6 +155,7 @@ def test_averages_are_of_the_values_at_the_time_whenever_they_are_read() -> None
             if number % 7 == 0:
                 averages.add({"rare": torch.tensor(1.0)})
         often.state()  # as a checkpoint does
+        assert len(seldom._kept) <= MOST_KEPT  # however seldom
     assert often.state() == seldom.state()
     assert seldom.means()["changing"] == pytest.approx(0.1 * (MOST_KEPT + 1))
     assert seldom.counts == {"changing": 2 * MOST_KEPT + 3, "exact": 2 * MOST_KEPT + 3, "rare": 74}
