@@ -18,9 +18,10 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.convnets import split_side
 from genai_cli.nn.game import Game
-from genai_cli.nn.random import RowRandom
+from genai_cli.nn.random import RowRandom, Twice
 from genai_cli.nn.ranges import clamp_to_range
 from genai_cli.nn.ranks import has_many_ranks, sum_over_ranks
+from genai_cli.nn.regularizers import likeness
 from genai_cli.nn.stylegan import Discriminator, Mapping, Synthesis
 from genai_cli.rules import FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 
@@ -46,6 +47,7 @@ class StyleGAN2(GenerativeModel):
         mapping_depth: PositiveInt = 4,
         width: PositiveInt = 16,
         mixing: Probability = 0.9,
+        diversity_weight: NonNegativeFloat = 0.3,
         path_weight: NonNegativeFloat = 2.0,
         path_every: PositiveInt = 8,
         loss: Literal["nonsaturating", "minimax", "lsgan", "wgan", "hinge", "relativistic"] = "nonsaturating",
@@ -55,7 +57,7 @@ class StyleGAN2(GenerativeModel):
         augment: Literal["none", "diffaug", "ada"] = "none",
     ):
         super().__init__(spec)
-        self.latent_dim, self.mixing = latent_dim, mixing
+        self.latent_dim, self.mixing, self.diversity_weight = latent_dim, mixing, diversity_weight
         self.path_weight, self.path_every = path_weight, path_every
         self.game = Game(
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
@@ -75,14 +77,24 @@ class StyleGAN2(GenerativeModel):
 
     def discriminator_loss(self, batch: Batch, *, regularize: bool = True) -> tuple[Tensor, Metrics]:
         with torch.no_grad():
-            fake = self.synthesis(self.draw_styles(batch.random), batch.random)
+            styles, _ = self.draw_styles(batch.random)
+            fake = self.synthesis(styles, batch.random)
         real = batch["image"]
         return self.game.discriminator_loss(self.discriminator, real, fake, batch.random, regularize=regularize)
 
     def generator_loss(self, batch: Batch, *, regularize: bool = True) -> tuple[Tensor, Metrics]:
-        styles = self.draw_styles(batch.random)
-        fake = self.synthesis(styles, batch.random)
+        styles, latents = self.draw_styles(batch.random)
+        if self.diversity_weight > 0:
+            other_styles, other_latents = self.draw_styles(batch.random)
+            # With the same noise: the images are to differ by their styles.
+            both = self.synthesis(torch.cat([styles, other_styles]), Twice(batch.random))
+            fake, other = both.chunk(2)
+        else:
+            fake = self.synthesis(styles, batch.random)
         loss, metrics = self.game.generator_loss(self.discriminator, fake, batch["image"], batch.random)
+        if self.diversity_weight > 0:
+            metrics["likeness"] = likeness(fake, other, latents, other_latents)
+            loss = loss + self.diversity_weight * metrics["likeness"]
         if regularize and self.path_weight > 0:
             penalty, length = self.path_penalty(fake, styles, batch.random)
             metrics |= {"path_penalty": penalty, "path_length": length}
@@ -90,17 +102,19 @@ class StyleGAN2(GenerativeModel):
             loss = loss + self.path_weight * self.path_every * penalty
         return loss, metrics
 
-    def draw_styles(self, random: RowRandom) -> Tensor:
-        """w for every layer, (B, L, latent_dim): of one z, or of two that change over at a random layer."""
-        w = self.mapping(random.normal(self.latent_dim))
+    def draw_styles(self, random: RowRandom) -> tuple[Tensor, Tensor]:
+        """w and z for every layer, (B, L, latent_dim) each: of one latent, or two that change at a random layer."""
+        z, other_z = random.normal(self.latent_dim), random.normal(self.latent_dim)
+        w, other_w = self.mapping(z), self.mapping(other_z)
         if self.training:
             self._follow_mean(self.mean_w, w.detach().mean(0), decay=0.995)
-        others = self.mapping(random.normal(self.latent_dim))
         num_layers = self.synthesis.num_layers
         is_mixed = random.uniform(1) < self.mixing
         crossover = 1 + random.integers(num_layers - 1, 1)  # (B, 1): the first layer of the second z
-        is_second = is_mixed & (torch.arange(num_layers, device=w.device) >= crossover)  # (B, L)
-        return torch.where(is_second[..., None], others[:, None], w[:, None])
+        is_second = (is_mixed & (torch.arange(num_layers, device=w.device) >= crossover))[..., None]  # (B, L, 1)
+        return torch.where(is_second, other_w[:, None], w[:, None]), torch.where(
+            is_second, other_z[:, None], z[:, None]
+        )
 
     @property
     def differentiates_twice(self) -> bool:

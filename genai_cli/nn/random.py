@@ -95,6 +95,20 @@ class RowRandom(ABC):
         return inverse_cdf(logits, self.uniform(1))
 
 
+class Twice(RowRandom):
+    """The numbers of `random` for its rows, and the same again for as many that follow them."""
+
+    def __init__(self, random: RowRandom):
+        self.random = random
+        self.index, self.device = [*random.index, *random.index], random.device
+
+    def normal(self, *shape: int) -> Tensor:
+        return self.random.normal(*shape).repeat(2, *[1] * len(shape))
+
+    def uniform(self, *shape: int) -> Tensor:
+        return self.random.uniform(*shape).repeat(2, *[1] * len(shape))
+
+
 class BatchRandom(RowRandom):
     """Rows `start` to `stop` of a global batch of `total` rows, in the step that `key` names.
 

@@ -100,7 +100,9 @@ def test_regularisers_come_at_their_intervals():
 
 @pytest.mark.parametrize(("mixing", "kinds"), [(0.0, {1}), (1.0, {2})])
 def test_an_image_has_one_latent_or_two_that_change_over_once(mixing, kinds):
-    styles = build(mixing=mixing).draw_styles(BatchRandom(0, stop=200))
+    model = build(mixing=mixing)
+    styles, latents = model.draw_styles(BatchRandom(0, stop=200))
+    torch.testing.assert_close(styles, model.mapping(latents.flatten(0, 1)).view_as(styles))
     changes = (styles[:, 1:] != styles[:, :-1]).any(2).sum(1)  # (B,)
     assert {int(count) + 1 for count in changes.unique()} == kinds
     if mixing:
@@ -139,3 +141,31 @@ def test_the_deviation_is_of_neighbours_alone():
     torch.testing.assert_close(whole[:4], expected.expand(4, 1, 2, 2))
     assert deviation_map(torch.ones(4, 3, 2, 2)).max() < 1e-3
     assert deviation_map(torch.randn(3, 3, 2, 2)).max() < 1e-3  # three images are three groups
+
+
+def test_images_are_held_apart_by_their_styles_and_not_by_noise():
+    likenesses = {}
+    for strength in (0.0, 50.0):
+        model = build(diversity_weight=0.5)
+        for name, parameter in model.named_parameters():
+            if name.endswith("noise_strength"):
+                parameter.data.fill_(strength)
+        model.synthesis.constant.data.zero_()
+        for module in model.modules():
+            if isinstance(module, ModulatedConv):
+                module.style.weight.data.zero_()  # all styles are one
+        batch = Batch({"image": torch.zeros(3, 1, 28, 28)}, BatchRandom(0, stop=3))
+        _, metrics = model.generator_loss(batch, regularize=False)
+        likenesses[strength] = metrics["likeness"].item()
+    assert likenesses[0.0] > 1e4  # one image
+    assert likenesses[50.0] == pytest.approx(likenesses[0.0], rel=0.05)
+
+
+def test_the_weight_of_diversity_is_of_likeness():
+    losses = {}
+    for weight in (0.3, 0.6):
+        model = build(diversity_weight=weight, path_weight=0.0)
+        batch = Batch({"image": torch.zeros(3, 1, 28, 28)}, BatchRandom(0, stop=3))
+        loss, metrics = model.generator_loss(batch)
+        losses[weight] = loss.item()
+    assert losses[0.6] - losses[0.3] == pytest.approx(0.3 * metrics["likeness"].item(), rel=1e-2)
