@@ -10,6 +10,7 @@ from genai_cli.report.html import Markup, element, join
 COLOURS = ("#1f4e8c", "#c4501b", "#2c7a4b", "#7b3f98", "#8a6d00", "#00707a")
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 26  # margins
+LETTER, KEY_HEIGHT = 6.0, 14  # the width of a letter at most; the height of a row of names below a chart
 MOST_POINTS = 300  # of a curve
 
 Curve = Sequence[tuple[float, float]]
@@ -157,18 +158,27 @@ def scatter_chart(
         parts.append(element("circle", cx=x(mark.x), cy=y(mark.y), r=5, fill=fill, stroke=colour, stroke_width=2))
     ends = {name: (x(curve[-1].x), y(curve[-1].y) - 10 * bool(curve[1:])) for name, curve in curves.items()}
     is_crowded = len(curves) > 2 and all(curve[1:] for curve in curves.values())
-    parts += _stack(colours, [height for _, height in ends.values()]) if is_crowded else _names(ends)
-    return element("figure", element("figcaption", title, " (", y_label, ")"), _svg(title, join(*parts)))
+    keys = _keys(colours) if is_crowded else []
+    parts += [join(*row) for row in keys] if is_crowded else _names(ends)
+    svg = _svg(title, join(*parts), height=HEIGHT + KEY_HEIGHT * len(keys) + 6 * bool(keys))
+    return element("figure", element("figcaption", title, " (", y_label, ")"), svg)
 
 
-def _stack(colours: Mapping[str, str], ends: Sequence[float]) -> list[Markup]:
-    """The names of curves in their colours, one below the other, on the right where the curves do not end."""
-    is_low = sum(ends) / len(ends) > (TOP + HEIGHT - BOTTOM) / 2
-    first = TOP + 8 if is_low else HEIGHT - BOTTOM - 14 - 12 * len(colours)
+def _keys(colours: Mapping[str, str]) -> list[list[Markup]]:
+    """Rows of the names of curves in their colours, below the chart: two abreast where they fit."""
+    names = list(colours)
+    abreast = 2 if max(map(len, names)) <= (WIDTH - LEFT) / 2 / LETTER else 1
+    rows = [names[i : i + abreast] for i in range(0, len(names), abreast)]
     return [
-        element("text", name, x=WIDTH - RIGHT, y=first + 12 * i, text_anchor="end", style=f"fill:{colour}")
-        for i, (name, colour) in enumerate(colours.items())
-    ]
+        [
+            element(
+                "text", name, x=LEFT + column * (WIDTH - LEFT) / 2, y=HEIGHT + KEY_HEIGHT * (number + 1),
+                style=f"fill:{colours[name]}",
+            )
+            for column, name in enumerate(row)
+        ]
+        for number, row in enumerate(rows)
+    ]  # fmt: skip
 
 
 def _names(places: Mapping[str, tuple[float, float]]) -> list[Markup]:
@@ -176,7 +186,7 @@ def _names(places: Mapping[str, tuple[float, float]]) -> list[Markup]:
     written: list[tuple[float, float, float]] = []  # left, right, height
     parts = []
     for name, (x, y) in sorted(places.items(), key=lambda item: item[1][1]):
-        width = 6.0 * len(name)
+        width = LETTER * len(name)
         is_left = x + 9 + width > WIDTH and x > WIDTH / 2
         left = x - 9 - width if is_left else x + 9
         height = y + 4

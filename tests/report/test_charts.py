@@ -1,10 +1,11 @@
 """Axes hold their values, curves keep their ends, and nothing a log can hold breaks a chart."""
 
 import math
+from xml.etree import ElementTree
 
 import pytest
 
-from genai_cli.report.charts import LEFT, WIDTH, Axis, Mark, _thin, fitted, line_chart, scatter_chart, short
+from genai_cli.report.charts import HEIGHT, LEFT, WIDTH, Axis, Mark, _thin, fitted, line_chart, scatter_chart, short
 
 
 def test_an_axis_maps_its_ends_to_pixels():
@@ -38,3 +39,17 @@ def test_marks_stay_inside_and_the_front_is_filled():
 
 def test_short_numbers():
     assert [short(value) for value in (12000, 0.5, 2_500_000, -3000)] == ["12k", "0.5", "2.5M", "-3k"]
+
+
+@pytest.mark.parametrize(("length", "rows"), [(10, 3), (40, 5)])
+def test_names_of_many_curves_are_below_the_chart_and_apart(length, rows):
+    names = [f"{i}".ljust(length, "n") for i in range(5)]
+    svg = scatter_chart("t", "x", "y", [Mark(name, x, x + i) for i, name in enumerate(names) for x in (1, 2)])
+    root = ElementTree.fromstring(svg[svg.index("<svg") : svg.index("</svg>") + 6])
+    height = float(root.attrib["viewBox"].split()[3])
+    places = {node.text: (float(node.attrib["x"]), float(node.attrib["y"])) for node in root if node.text in names}
+    assert set(places) == set(names) and len({y for _, y in places.values()}) == rows
+    assert all(HEIGHT < y < height for _, y in places.values())
+    for name, (x, y) in places.items():
+        assert not any(x <= left < x + 6 * length and y == top for key, (left, top) in places.items() if key != name)
+        assert length == 40 or x + 6 * length <= WIDTH
