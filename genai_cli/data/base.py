@@ -73,11 +73,15 @@ class Spec:
 
 
 class Batch(dict[str, Tensor]):
-    """Tensors of B examples by name (`image`, `label`, `tokens`, ...), and `random`, numbers for those B rows."""
+    """Tensors of B examples by name (`image`, `label`, `tokens`, ...), and random numbers for those B rows.
 
-    def __init__(self, tensors: Mapping[str, Tensor], random: RowRandom):
+    Those of `random` are new in each call of a loss, those of `shared` are the same for all players of a step.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], random: RowRandom, shared: RowRandom | None = None):
         super().__init__(tensors)
         self.random = random
+        self.shared = random if shared is None else shared
 
     @property
     def size(self) -> int:

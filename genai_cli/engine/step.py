@@ -28,7 +28,8 @@ from genai_cli.models.base import GenerativeModel, LossFunction
 from genai_cli.nn.random import BatchRandom, mix
 
 _NOISE, _DROPOUT = 2, 3  # tags of these uses of the seed (1 is the order of the data)
-_AUGMENTATION = 5  # (4 is evaluation)
+_AUGMENTATION = 5  # (4 is evaluation, 6 the score of samples)
+_SHARED = 7
 
 MOST_KEPT = 256  # steps whose metrics wait to be summed: a few hundred bytes each
 
@@ -257,8 +258,9 @@ class OptimizerStep:
         # Not of `_calls`: every player of a step sees the same rows.
         rows = self.batches.split.augment(rows, BatchRandom(self.seed, _AUGMENTATION, self.number, batch, **place))
         random = BatchRandom(self.seed, _NOISE, self.number, self._calls, **place)
+        shared = BatchRandom(self.seed, _SHARED, self.number, batch, **place)
         seed_global_generators(mix(self.seed, _DROPOUT, self.number, self._calls, start), self.device)
-        return Batch(rows, random)
+        return Batch(rows, random, shared)
 
     def _average(self, gradients: list[Tensor], value: Tensor, metrics: dict[str, Tensor]) -> None:
         """The mean over ranks of gradients, loss and metrics; a request to stop on any rank reaches all."""

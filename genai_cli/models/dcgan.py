@@ -7,14 +7,13 @@ The networks are those of `nn/convnets.py`. With `loss=wgan regularizer=gp` it i
 from collections.abc import Iterable
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.convnets import DISCRIMINATOR_NORMS, Generator, build_discriminator, initialise, split_side
-from genai_cli.nn.game import Game, check_norm
+from genai_cli.nn.game import Fakes, Game, check_norm
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.regularizers import spectrally_normalise
 from genai_cli.rules import PositiveFloat, PositiveInt
@@ -41,6 +40,7 @@ class DCGAN(GenerativeModel):
         regularizer_weight: PositiveFloat | None = None,
         regularizer_every: PositiveInt = 1,
         critic_steps: PositiveInt = 1,
+        fresh_fakes: bool = False,
         augment: Literal["none", "diffaug", "ada"] = "none",
         discriminator_norm: Literal["auto", "batch", "layer", "none"] = "auto",
     ):
@@ -50,6 +50,7 @@ class DCGAN(GenerativeModel):
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
             regularizer_every=regularizer_every, critic_steps=critic_steps, augment=augment,
         )  # fmt: skip
+        self.fakes = Fakes(self.sample, are_fresh=fresh_fakes, critic_steps=critic_steps)
         self.batches_per_step = critic_steps
         norm = DISCRIMINATOR_NORMS[check_norm(discriminator_norm, regularizer)]
         base, num_stages = split_side(spec.shape)
@@ -61,16 +62,15 @@ class DCGAN(GenerativeModel):
             spectrally_normalise(self.discriminator)
 
     def train_step(self, step: Step) -> None:
+        self.fakes.forget()
         self.game.play(step, self.discriminator_loss, self.generator_loss)
 
     def discriminator_loss(self, batch: Batch, *, regularize: bool = True) -> tuple[Tensor, Metrics]:
-        with torch.no_grad():
-            fake = self.sample(batch.random)
-        real = batch["image"]
+        fake, real = self.fakes.judged(batch), batch["image"]
         return self.game.discriminator_loss(self.discriminator, real, fake, batch.random, regularize=regularize)
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        fake = self.sample(batch.random)
+        fake = self.fakes.learned_on(batch)
         return self.game.generator_loss(self.discriminator, fake, batch["image"], batch.random)
 
     def sample(self, random: RowRandom) -> Tensor:

@@ -8,14 +8,13 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
-from genai_cli.nn.game import Game
+from genai_cli.nn.game import Fakes, Game
 from genai_cli.nn.linear import FastLinear
 from genai_cli.nn.mlp import mlp
 from genai_cli.nn.random import RowRandom
@@ -45,6 +44,7 @@ class GAN(GenerativeModel):
         regularizer_weight: PositiveFloat | None = None,
         regularizer_every: PositiveInt = 1,
         critic_steps: PositiveInt = 1,
+        fresh_fakes: bool = False,
         augment: Literal["none", "diffaug", "ada"] = "none",
         generator: Literal["deterministic", "stochastic"] = "deterministic",
     ):
@@ -55,6 +55,7 @@ class GAN(GenerativeModel):
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
             regularizer_every=regularizer_every, critic_steps=critic_steps, augment=augment, joins_passes=True,
         )  # fmt: skip
+        self.fakes = Fakes(self.sample, are_fresh=fresh_fakes, critic_steps=critic_steps)
         self.batches_per_step = critic_steps
         self.generator = Generator(spec, latent_dim, width, is_stochastic=generator == "stochastic")
         widths = [math.prod(spec.shape), 2 * width, width, 1]
@@ -65,16 +66,15 @@ class GAN(GenerativeModel):
             spectrally_normalise(self.discriminator)
 
     def train_step(self, step: Step) -> None:
+        self.fakes.forget()
         self.game.play(step, self.discriminator_loss, self.generator_loss)
 
     def discriminator_loss(self, batch: Batch, *, regularize: bool = True) -> tuple[Tensor, Metrics]:
-        with torch.no_grad():
-            fake = self.generator(batch.random)
-        real = batch[self.spec.key]
+        fake, real = self.fakes.judged(batch), batch[self.spec.key]
         return self.game.discriminator_loss(self.discriminator, real, fake, batch.random, regularize=regularize)
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        fake = self.generator(batch.random)
+        fake = self.fakes.learned_on(batch)
         return self.game.generator_loss(self.discriminator, fake, batch[self.spec.key], batch.random)
 
     def sample(self, random: RowRandom) -> Tensor:

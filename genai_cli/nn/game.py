@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genai_cli.data.base import Spec
+from genai_cli.data.base import Batch, Spec
 from genai_cli.nn.adversarial import LOSSES
 from genai_cli.nn.augment import AUGMENTATIONS, AdaptiveAugment, translate
 from genai_cli.nn.random import RowRandom
@@ -155,6 +155,39 @@ class Game(nn.Module):
             case "lecam":
                 return self.lecam(real_logits, fake_logits)
         raise AssertionError(self.regularizer)
+
+
+class Fakes:
+    """What the generator makes of a batch: judged by the discriminator, then what the generator learns on.
+
+    The two are the same, made once, as in most programs of such games; with `are_fresh` the generator learns on others
+    (Goodfellow et al. 2014, Algorithm 1), for one more forward pass of it a step. What is kept from turn to turn is the
+    graph of one micro-batch at most; other fakes are made again from the same noise, with the same gradients.
+    """
+
+    def __init__(self, generate: Callable[[RowRandom], Tensor], *, are_fresh: bool, critic_steps: int):
+        self.generate, self.are_fresh = generate, are_fresh
+        self.are_kept = not are_fresh and critic_steps == 1
+        self._kept: dict[tuple[int, ...], Tensor] = {}  # of the last micro-batch, by its place
+
+    def judged(self, batch: Batch) -> Tensor:
+        """(B, ...) for the discriminator, through which no gradient flows."""
+        with torch.set_grad_enabled(self.are_kept):
+            fake = self.generate(batch.random if self.are_fresh else batch.shared)
+        if self.are_kept:
+            self._kept = {batch.shared.place: fake}
+        return fake.detach()
+
+    def learned_on(self, batch: Batch) -> Tensor:
+        """(B, ...) for the generator."""
+        if self.are_fresh:
+            return self.generate(batch.random)
+        kept = self._kept.pop(batch.shared.place, None)
+        return self.generate(batch.shared) if kept is None else kept
+
+    def forget(self) -> None:
+        """What a step that ended early has left."""
+        self._kept.clear()
 
 
 def logits_of(output: Tensor) -> Tensor:

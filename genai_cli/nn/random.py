@@ -126,6 +126,11 @@ class BatchRandom(RowRandom):
         self.calls = 0
         self._generator: torch.Generator | None = None
 
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Two with the same one draw the same numbers."""
+        return *self.key, self.start, self.stop, self.total
+
     def normal(self, *shape: int) -> Tensor:
         generator = self._next_generator()
         return torch.randn(self.total, *shape, generator=generator, device=self.device)[self.start : self.stop]

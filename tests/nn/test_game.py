@@ -10,7 +10,7 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.dcgan import DCGAN
 from genai_cli.models.gan import GAN
 from genai_cli.nn.adversarial import LOSSES
-from genai_cli.nn.game import FORBIDS_BATCH_NORM, WEIGHTS, Game, check_norm
+from genai_cli.nn.game import FORBIDS_BATCH_NORM, WEIGHTS, Fakes, Game, check_norm
 from genai_cli.nn.norm import BatchNorm
 from genai_cli.nn.random import BatchRandom
 
@@ -170,3 +170,57 @@ def test_evaluation_tells_probabilities_or_logits():
         figures = model.evaluate(Batch({"image": images(0)}, random()))
         assert set(figures) == {f"real_{suffix}", f"fake_{suffix}"}
         assert all(figure.shape == (4,) for figure in figures.values())
+
+
+def batch_of(step: int, call: int, start: int = 0, stop: int = 4) -> Batch:
+    place = {"start": start, "stop": stop, "total": 4}
+    return Batch({}, BatchRandom(0, step, call, **place), BatchRandom(1, step, **place))
+
+
+def generator() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(3, 2)
+
+
+def fakes_of(network: nn.Linear, **options: object) -> tuple[Fakes, list[int]]:
+    """`Fakes` of z of three numbers, and a list that grows by the rows of every pass of the network."""
+    rows: list[int] = []
+
+    def generate(random: BatchRandom) -> Tensor:
+        rows.append(random.size)
+        return network(random.normal(3))
+
+    return Fakes(generate, **{"are_fresh": False, "critic_steps": 1, **options}), rows
+
+
+def test_both_players_see_the_same_fakes_made_once():
+    network = generator()
+    fakes, rows = fakes_of(network)
+    judged = fakes.judged(batch_of(5, 0))
+    assert not judged.requires_grad
+    learned_on = fakes.learned_on(batch_of(5, 1))
+    assert rows == [4] and torch.equal(judged, learned_on)
+    expected = torch.autograd.grad(network(BatchRandom(1, 5, stop=4).normal(3)).square().sum(), network.weight)
+    assert torch.equal(torch.autograd.grad(learned_on.square().sum(), network.weight)[0], expected[0])
+
+
+def test_fakes_of_another_step_or_part_are_made_again_from_the_same_noise():
+    fakes, rows = fakes_of(generator())
+    judged = torch.cat([fakes.judged(batch_of(0, 0, 0, 2)), fakes.judged(batch_of(0, 0, 2, 4))])
+    learned_on = torch.cat([fakes.learned_on(batch_of(0, 1, 0, 2)), fakes.learned_on(batch_of(0, 1, 2, 4))])
+    assert rows == [2, 2, 2] and torch.equal(judged, learned_on)  # the last part is still there
+    fakes.judged(batch_of(1, 0))
+    whole = fakes.learned_on(batch_of(0, 1))
+    torch.testing.assert_close(whole, judged)
+
+
+def test_several_turns_of_a_critic_keep_no_graph():
+    fakes, rows = fakes_of(generator(), critic_steps=2)
+    judged = fakes.judged(batch_of(0, 0))
+    assert torch.equal(fakes.learned_on(batch_of(0, 2)), judged) and rows == [4, 4]
+
+
+def test_fresh_fakes_are_others():
+    fakes, rows = fakes_of(generator(), are_fresh=True)
+    judged = fakes.judged(batch_of(0, 0))
+    assert not torch.equal(fakes.learned_on(batch_of(0, 1)), judged) and rows == [4, 4]
