@@ -6,7 +6,8 @@ Its generator takes z of 100 to 7x7x128 maps and enlarges twice, by nearest neig
 fakes made once and detached for the discriminator, both losses read and printed at every step). `genai` is
 `genai train model=dcgan dataset=mnist` with a network of the same maps put in the place of the preset's, where each
 enlargement is one transposed 4x4 convolution, which can hold the same map (tests/nn/test_conv.py), hence its other
-number of parameters; the discriminators are the same. The average of the weights is off, as in the script.
+number of parameters; the discriminators are the same. As in the script, fakes are made once a step
+(`model.fresh_fakes=false`), and the average of the weights is off.
 """
 
 import torch
@@ -96,7 +97,7 @@ def train_ours(turns: Turns) -> None:
         model.generator, model.discriminator = build_fused_generator(), build_discriminator(BatchNorm)
 
     DCGAN.__init__ = build_network_of_the_script
-    ours.contend(turns, "dcgan", f"train.batch_size={BATCH_SIZE}", "train.ema=null")
+    ours.contend(turns, "dcgan", f"train.batch_size={BATCH_SIZE}", "train.ema=null", "model.fresh_fakes=false")
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 Beside `genai train model=gan dataset=mnist`: the loop of the well-known PyTorch scripts (a DataLoader with ToTensor
 and Normalize, two Adams without options, fakes made once and detached for the discriminator, both losses printed at
-every step). The same architecture and the same number of parameters for both; the average of the generator's weights,
-which the preset keeps and the scripts do not, is off.
+every step). The same architecture and the same number of parameters for both. As in the scripts, fakes are made once a
+step (`model.fresh_fakes=false`), and the average of the generator's weights, which the preset keeps, is off.
 """
 
 import torch
@@ -53,7 +53,7 @@ def train_plain(turns: Turns) -> None:
 
 
 def train_ours(turns: Turns) -> None:
-    ours.contend(turns, "gan", f"train.batch_size={BATCH_SIZE}", "train.ema=null")
+    ours.contend(turns, "gan", f"train.batch_size={BATCH_SIZE}", "train.ema=null", "model.fresh_fakes=false")
 
 
 def main() -> None:

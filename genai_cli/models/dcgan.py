@@ -40,7 +40,7 @@ class DCGAN(GenerativeModel):
         regularizer_weight: PositiveFloat | None = None,
         regularizer_every: PositiveInt = 1,
         critic_steps: PositiveInt = 1,
-        fresh_fakes: bool = False,
+        fresh_fakes: bool = True,
         augment: Literal["none", "diffaug", "ada"] = "none",
         discriminator_norm: Literal["auto", "batch", "layer", "none"] = "auto",
     ):

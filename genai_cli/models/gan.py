@@ -44,7 +44,7 @@ class GAN(GenerativeModel):
         regularizer_weight: PositiveFloat | None = None,
         regularizer_every: PositiveInt = 1,
         critic_steps: PositiveInt = 1,
-        fresh_fakes: bool = False,
+        fresh_fakes: bool = True,
         augment: Literal["none", "diffaug", "ada"] = "none",
         generator: Literal["deterministic", "stochastic"] = "deterministic",
     ):

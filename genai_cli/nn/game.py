@@ -160,9 +160,9 @@ class Game(nn.Module):
 class Fakes:
     """What the generator makes of a batch: judged by the discriminator, then what the generator learns on.
 
-    The two are the same, made once, as in most programs of such games; with `are_fresh` the generator learns on others
-    (Goodfellow et al. 2014, Algorithm 1), for one more forward pass of it a step. What is kept from turn to turn is the
-    graph of one micro-batch at most; other fakes are made again from the same noise, with the same gradients.
+    With `are_fresh` the generator learns on others (Goodfellow et al. 2014, Algorithm 1). Else the two are the same,
+    made once, as in most programs of such games: a forward pass less a step. No more is kept than the graph
+    of one micro-batch; other fakes are made again from the same noise, with the same gradients.
     """
 
     def __init__(self, generate: Callable[[RowRandom], Tensor], *, are_fresh: bool, critic_steps: int):
