@@ -85,14 +85,16 @@ def _conform_ruled(value: Any, kind: Any) -> Any:
 
 
 def _conform_union(value: Any, members: tuple[Any, ...]) -> Any:
-    fits, reasons = [], []
+    fits, reasons, hint = [], [], ""
     for kind in members:
         try:
             fits.append(conform(value, kind))
         except Misfit as misfit:
-            reasons.append(str(misfit).removeprefix("must be "))
+            rule, semicolon, near = str(misfit).removeprefix("must be ").partition("; ")
+            reasons.append(rule)
+            hint = hint or semicolon + near
     if not fits:
-        raise Misfit("must be " + " or ".join(dict.fromkeys(reasons)))
+        raise Misfit("must be " + " or ".join(dict.fromkeys(reasons)) + hint)
     unconverted = [fit for fit in fits if type(fit) is type(value)]  # 2.0 in `int | float` stays 2.0
     return (unconverted or fits)[0]
 

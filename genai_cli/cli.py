@@ -6,10 +6,12 @@ Nothing heavy is imported before it is needed: `--help` needs neither Hydra nor 
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from genai_cli.errors import ConfigError, ExitCode, explain
@@ -46,7 +48,21 @@ Options are written key=value, in any order. Flags: --cfg job (show the configur
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell lets it be ignored
+        signal.signal(signal.SIGINT, _end_at_once)
     sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """Ctrl-C before any work. As an exception it could be lost: torch goes on without numpy if its import fails."""
+    os.write(sys.stderr.fileno(), b"genai: interrupted\n")
+    os._exit(ExitCode.INTERRUPTED)
+
+
+def _begin_work() -> None:
+    """From here on Ctrl-C is an exception, after which the work can put things in order."""
+    if signal.getsignal(signal.SIGINT) is _end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -132,6 +148,7 @@ def _run_command(command: str, argv: list[str]) -> int:
     if arguments.multirun:
         from genai_cli.commands import sweep
 
+        _begin_work()
         return sweep.run(command, overrides)
     configured = configure(command, next(overrides.jobs()), overrides)
     if arguments.cfg == "job":
@@ -142,6 +159,7 @@ def _run_command(command: str, argv: list[str]) -> int:
         run_hydra(command, [*flags, *overrides.for_hydra], lambda _: None, overrides.config_dir)
         return ExitCode.DONE
     work = import_module(f"genai_cli.commands.{command}").run  # here torch is imported
+    _begin_work()
     return work(configured.config, folder=configured.folder)
 
 
@@ -174,7 +192,8 @@ def run_hydra(command: str, argv: list[str], task: Callable[[Any], Any], config_
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; genai --help shows the flags")
+        hint = "options are written key=value, without dashes, and " if message.startswith("unrecognized") else ""
+        raise ConfigError(f"{message}; {hint}genai --help shows the flags")
 
 
 def _arguments(command: str, argv: list[str]) -> argparse.Namespace:

@@ -14,7 +14,7 @@ STORAGE_ERRORS = {
 
 
 class ExitCode(IntEnum):
-    """What the shell learns from `genai`. Codes 2 to 10 come with one sentence a problem, never with a traceback."""
+    """What the shell learns from `genai`. Codes 2 to 11 come with one sentence a problem, never with a traceback."""
 
     DONE = 0
     BUG = 1  # ours: shown with its traceback

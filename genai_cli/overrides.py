@@ -28,6 +28,7 @@ from hydra.errors import HydraException
 from genai_cli import registry
 from genai_cli.annotations import show
 from genai_cli.errors import ConfigError
+from genai_cli.locate import is_run
 from genai_cli.suggest import advice, listing, nearest
 
 # Of Hydra's own keys: which launcher and sweeper (a closed set, of installed plugins), their numbers, the folder.
@@ -65,6 +66,7 @@ class Overrides:
         self, texts: Iterable[str], *, command: str = "train", is_sweep: bool = False, config_dir: Path | None = None
     ):
         self.texts = list(texts)
+        self.command = command
         self.config_dir = config_dir
         self.groups = registry.GROUPS[command]
         self.problems: list[str] = []
@@ -73,8 +75,14 @@ class Overrides:
         self.sweeps: list[list[Typed]] = []
         malformed = []
         parser = OverridesParser.create()
-        for text in self.texts:
+        if "=" in self.texts:
+            beside = [*self.texts, "VALUE"][self.texts.index("=") + 1]
+            before = ["KEY", *self.texts][self.texts.index("=")]
+            raise ConfigError(f"a space beside = parts a key from its value; write {show(f'{before}={beside}')}")
+        for place, text in enumerate(self.texts):
             try:
+                if "=" not in text and not text.startswith("~"):
+                    raise ConfigError(f"{show(text)} is no key=value{self._meant(place)}")
                 self.sweeps.append(self._read(text, parser, is_sweep))
             except ConfigError as error:
                 malformed += error.problems
@@ -113,11 +121,21 @@ class Overrides:
             raise ConfigError(f"{text} gives several values; add -m to run one job for each{other}")
         return [self._choose(Typed(key, value, text, is_group)) for value, text in self._swept(key, override)]
 
+    def _meant(self, place: int) -> str:
+        """What a word without = was most likely meant to be, as the end of a sentence."""
+        text, before, after = self.texts[place], *["", *self.texts, ""][place : place + 3 : 2]
+        for group in self.groups:
+            if text in registry.presets(group, self.config_dir):
+                return f"; did you mean {group}={text}?"
+        if self.command != "train" and (text == "latest" or is_run(Path(text))):
+            return f"; did you mean {shell_word('run', text)}?"
+        if after and "=" not in after and re.fullmatch(r"[a-z][\w.]*", text):
+            return f"; did you mean {shell_word(text, after)}?"
+        if "=" in before and before.partition("=")[0] not in self.groups:
+            return f"; a value with a space in it is quoted: {shlex.quote(f'{before} {text}')}"
+        return ""
+
     def _parse(self, text: str, parser: OverridesParser) -> Override:
-        if "=" not in text and not text.startswith("~"):
-            owners = [group for group in self.groups if text in registry.presets(group, self.config_dir)]
-            advised = f"; did you mean {owners[0]}={text}?" if owners else ""
-            raise ConfigError(f"{show(text)} is no key=value{advised}")
         try:
             return parser.parse_override(text)
         except (HydraException, ValueError, RecursionError) as error:
@@ -160,6 +178,8 @@ class Overrides:
             return Typed(typed.key, choice, str(choice), is_group=True)
         near = nearest(typed.value, choices) if isinstance(typed.value, str) else None
         words = f"did you mean {typed.key}={near}?" if near else f"choose one of {listing(choices)}"
+        if isinstance(typed.value, list) and set(map(str, typed.value)) <= set(choices):
+            words = f"for one job of each, -m {typed.key}={','.join(typed.value)}"
         self.problems.append(f"{typed.key}={show(typed.value)} is no choice of {typed.key}; {words}")
         if near is None:
             self.guessed.add(typed.key)

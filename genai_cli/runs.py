@@ -95,7 +95,8 @@ def build_model(config: Config, spec: Spec) -> GenerativeModel:
     try:
         return registry.load_model_class(config.model["name"], config.plugins)(spec, **options)
     except ValueError as error:
-        raise ConfigError(f"model={config.model['name']}: {error}") from error
+        name = f"model={config.model['name']}"
+        raise ConfigError(f"{name}: {str(error).removeprefix(f'{name} ')}") from error
 
 
 def load_another(key: str, folder: str, spec: Spec, device: torch.device, *, checkpoint: str = "last") -> TrainedRun:

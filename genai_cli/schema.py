@@ -175,14 +175,16 @@ def _check_for_run(
 
 
 def _models_that_take(key: str, definition: Definition, command: str) -> list[str]:
-    """Models with an option `key` of samples (or of `evaluate`), where the model at hand has none of that name."""
+    """Choices of a model with an option `key` of samples (or of `evaluate`), where that at hand has no such option."""
 
     def takes(model: Definition) -> bool:
         return key in model.sample_options or (command == "evaluate" and key in model.evaluate_options)
 
     if takes(definition):
         return []
-    return [name for name in registry.names(MODEL) if takes(registry.define(MODEL, name))]
+    built_in = registry.names(MODEL)
+    named = {name: registry.named_by(preset, MODEL) for name, preset in registry.presets("model").items()}
+    return [name for name, model in named.items() if model in built_in and takes(registry.define(MODEL, model))]
 
 
 def _check_folders(check: Check, known: Mapping[str, Any]) -> None:

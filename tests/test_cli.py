@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -147,6 +148,13 @@ def test_typos_in_every_option_of_every_model_and_data_set(genai, kind, choice):
         (["evaluate", "split=tset"], "split=tset must be one of validation, test; did you mean test?"),
         (["sample", "device=cdua"], "device=cdua is no choice of device; did you mean device=cuda?"),
         (["sample", "model=vae"], "model is no key of genai sample"),
+        (["train", "model", "=", "gan"], "a space beside = parts a key from its value; write model=gan"),
+        (["train", "model", "gan", "dataset=mnist"], "model is no key=value; did you mean model=gan?"),
+        (["train", *PAIR, "train.steps", "10"], "train.steps is no key=value; did you mean train.steps=10?"),
+        (["train", *PAIR, "dataset.path=my", "photos"], "with a space in it is quoted: 'dataset.path=my photos'"),
+        (["train", *PAIR, "--steps", "10"], "unrecognized arguments: --steps 10; options are written key=value"),
+        (["train", "model=[gan,vae]", "dataset=mnist"], "is no choice of model; for one job of each, -m model=gan,vae"),
+        (["sample", "latest"], "latest is no key=value; did you mean run=latest?"),
         (["list"], "genai list what? There is models, datasets"),
         (["list", "modles"], "modles cannot be listed; did you mean models?"),
     ],
@@ -477,6 +485,30 @@ def test_sample_takes_the_options_of_the_runs_model(genai, dispatched, a_run):
     assert "did you mean temperature?" in err and "top_k=0 must be at least 1 or null" in err
 
 
+def test_a_run_without_its_key_is_answered_with_it(genai, a_run):
+    run = a_run()
+    for words in ([str(run)], ["run", str(run)]):
+        code, _, err = genai("sample", *words)
+        assert (code, f"did you mean run={run}?" in err) == (ExitCode.CONFIGURATION, True), err
+
+
+DDPM = "model: {name: ddpm}\ndataset: {name: mnist}\ntrain: {steps: 1}\n"
+
+
+def test_the_nearest_of_several_choices_ends_the_sentence(genai, a_run):
+    code, _, err = genai("sample", f"run={a_run(DDPM)}", "solver=hune")
+    assert code == ExitCode.CONFIGURATION
+    assert "solver=hune must be one of ddpm, ddim, euler, heun, dpmpp_2m, unipc or null; did you mean heun?" in err
+
+
+def test_models_are_named_as_they_can_be_chosen(genai, a_run):
+    """`flow` is the file of realnvp, glow and nsf: no choice of model."""
+    code, _, err = genai("sample", f"run={a_run()}", "temperature=1")
+    assert code == ExitCode.CONFIGURATION
+    named = re.search(r"temperature is no key .* it is one of model=([\w, ]+)", err)[1].partition(" and ")[0]
+    assert set(named.split(", ")) <= set(registry.presets("model"))
+
+
 def test_an_option_of_other_models_is_answered_with_them(genai, a_run):
     """And not with a key that happens to be spelt like it: prompt, and root."""
     code, _, err = genai("sample", f"run={a_run()}", "prompt=hello", "label=3")
@@ -599,6 +631,28 @@ def test_a_list_with_a_users_presets_says_whose_each_is(genai, tmp_path):
     lines = genai("list", "models", "--config-dir", str(tmp_path))[1].splitlines()
     origins = {line.split()[0]: line.rpartition("  ")[2] for line in lines}
     assert (origins["model"], origins["mine"], origins["vae"]) == ("origin", str(tmp_path), "built in")
+
+
+SWALLOWED = """
+import os, signal, types
+from genai_cli import cli
+
+def import_module(name):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        [None for _ in range(1000)]  # somewhere within torch
+    except KeyboardInterrupt:
+        pass  # as torch does while it looks for numpy
+    return types.SimpleNamespace(run=lambda config, folder: 0)
+
+cli.import_module = import_module
+cli.main(["train", "model=vae", "dataset=mnist"])
+"""
+
+
+def test_ctrl_c_while_torch_is_imported_is_not_lost():
+    done = spawn("-c", SWALLOWED, program=())
+    assert (done.returncode, done.stderr) == (130, "genai: interrupted\n")
 
 
 def test_a_reader_that_stops_reading_is_no_error():

@@ -1,6 +1,7 @@
 """`genai train`: build what the configuration names, take or resume a run directory, and train."""
 
 import dataclasses
+import os
 import shlex
 import sys
 import time
@@ -63,6 +64,8 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
                 world = join_world(device.type, timeout=seconds_of(config.device.timeout))
                 parts = _build(config, device, folder)
         except Interruption:
+            if os.environ.get("RANK", "0") == "0":
+                print("stopped before the first step; there is nothing to save")
             return signals.exit_code
         try:
             with world.leaving_word():

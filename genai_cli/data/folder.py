@@ -73,7 +73,8 @@ class Folder(Dataset):
         examples = [example for example in self._examples if self._split_of(example) == split]
         if not examples:
             raise DataError(
-                f"the {split} split of the {len(self._examples)} images in {self.folder} is empty: "
+                f"the {split} split of {self.folder} is empty "
+                f"(images that differ: {len({example.digest for example in self._examples})}): "
                 "add images, or change the shares, such as dataset.validation=0.2 dataset.test=0.2"
             )
         labels = None
@@ -108,7 +109,7 @@ class Folder(Dataset):
         examples = [outcome for outcome in outcomes if isinstance(outcome, Example)]
         broken = [outcome for outcome in outcomes if isinstance(outcome, str)]
         if not examples and not broken:
-            raise DataError(f"{self.folder} holds no images (names ending in {' '.join(SUFFIXES)})")
+            raise DataError(f"{self.folder} holds no images: put some there (names ending in {' '.join(SUFFIXES)})")
         if len(broken) > self.max_broken * len(outcomes):
             raise DataError(
                 f"{len(broken)} of the {len(outcomes)} images in {self.folder} cannot be read, "

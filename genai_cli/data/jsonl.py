@@ -65,12 +65,13 @@ class Jsonl(Dataset):
 
 
 def parse(line: str, where: str) -> dict[str, Any]:
+    rule = 'no JSON object, such as {"text": ...}, and each line must be one'
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{where} is no JSON: {error}") from error
+        raise DataError(f"{where} is {rule}: {error}") from error
     if not isinstance(record, dict):
-        raise DataError(f'{where} is no JSON object with keys, such as {{"text": ...}}')
+        raise DataError(f"{where} is {rule}")
     return record
 
 

@@ -73,7 +73,7 @@ class Midi(Dataset):
         """Every readable piece, and a number in [0, 1) that its notes give."""
         paths = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if not paths:
-            raise DataError(f"{self.folder} holds no MIDI files (names ending in {' '.join(SUFFIXES)})")
+            raise DataError(f"{self.folder} holds no MIDI files: put some there (names ending in {' '.join(SUFFIXES)})")
         found, broken = [], []
         for path in paths:
             try:

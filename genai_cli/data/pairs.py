@@ -132,5 +132,5 @@ def read_pairs(path: str) -> list[tuple[str, str]]:
                 )
             pairs.append((record["prompt"], record["response"]))
     if not pairs:
-        raise DataError(f"{place} holds no pairs")
+        raise DataError(f'{place} holds no pairs: give lines such as {{"prompt": ..., "response": ...}}')
     return list(dict.fromkeys(pairs))

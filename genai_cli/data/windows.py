@@ -141,7 +141,7 @@ def tokenize(
     The vocabulary of "char" is that of the whole text (as in nanoGPT): no character of the test split is unknown.
     """
     if not content:
-        raise DataError(f"{source} is empty")
+        raise DataError(f"{source} is empty: give a text that holds something")
     if tokenizer == "byte":
         return ByteTokenizer(), bytes_to_tokens(content)
     text = decode_utf8(content, source)

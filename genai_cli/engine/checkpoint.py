@@ -132,7 +132,9 @@ def load(folder: Path, which: str) -> Checkpoint:
     existing = {int(path.name.removeprefix(_PREFIX)): path for path in checkpoints(folder)}
     valid = {step: path for step, path in existing.items() if damage(path) is None}
     if not valid:
-        why = "none is whole" if existing else f"none is saved yet; genai train run={folder.parent} goes on with it"
+        why = f"none is saved yet; genai train run={folder.parent} goes on with it"
+        if existing:
+            why = "none is whole; bring one back, or start another run"
         raise StorageError(f"no valid checkpoint in {folder}: {why}")
     if which == "last":
         return read(valid[max(valid)])

@@ -76,8 +76,12 @@ def csv_bytes(points: Tensor) -> bytes:
 
 
 def write_file(path: Path, content: bytes) -> Path:
-    """Write a file that is whole or not there."""
+    """Write a file that is whole or not there. Raises OSError with its name."""
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return path

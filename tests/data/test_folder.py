@@ -224,7 +224,7 @@ def test_missing_and_empty_folders_are_refused(tmp_path):
         Folder(path=str(tmp_path / "none"))
     with pytest.raises(DataError, match="holds no images"):
         Folder(path=str(tmp_path)).load("train")
-    with pytest.raises(DataError, match=r"split of the 1 images .* such as dataset\.validation=0\.2"):
+    with pytest.raises(DataError, match=r"is empty \(images that differ: 1\): .* such as dataset\.validation=0\.2"):
         load_all(Folder(path=str(fill(tmp_path / "one", 1))))
 
 

@@ -1,6 +1,7 @@
 """Samples as files: what is written is read back, for every modality."""
 
 import csv
+import errno
 
 import numpy
 import pytest
@@ -57,6 +58,14 @@ def test_texts_read_back_exactly(tmp_path):
 def test_unknown_modality_is_refused(tmp_path):
     with pytest.raises(ValueError, match="'smell'"):
         write_samples(torch.zeros(1), Spec("smell", (1,)), tmp_path)
+
+
+def test_a_full_disk_is_told_by_the_file_and_leaves_no_part_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError) as caught:
+        write_file(tmp_path / "a.txt", b"new")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):

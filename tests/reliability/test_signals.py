@@ -57,6 +57,7 @@ def test_a_signal_saves_and_resuming_is_bitwise(
 def test_a_signal_while_data_are_read_leaves_no_directory(genai: Genai, folder: Path) -> None:
     ended = genai.run(*WORDS, f"run.dir={folder}/run", fault="data:term:1")
     assert (ended.code, ended.err) == (143, "")
+    assert ended.out == "stopped before the first step; there is nothing to save\n"
     assert not (folder / "run").exists()
 
 
