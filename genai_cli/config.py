@@ -171,7 +171,7 @@ class SampleConfig:
     checkpoint: CheckpointName = "last"  # "last", "best" or a step
     weights: Literal["auto", "ema", "raw"] = "auto"  # auto: the average where the run kept one
     ema_length: AverageLength | None = None  # or an average of this relative length, of a run with train.posthoc_ema
-    out: FolderName | None = None  # a folder; null: DIR/samples/seed-N
+    out: FolderName | None = None  # a folder; null: one of DIR/samples, named after the request
     root: FolderName = "outputs"  # where "latest" looks
     interpolate: PositiveInt | None = None  # samples on each path from one noise to another; null: each on its own
     stream: bool = False  # print one text to the terminal as it is drawn

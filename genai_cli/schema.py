@@ -164,7 +164,7 @@ def _check_for_run(
         if kind is EvaluateConfig:
             known["sampling"] = {key: value for key, value in given.items() if key not in own}
     if known.get("interpolate") is not None and (known["interpolate"] < 2 or known.get("stream")):
-        check.problem(f"interpolate={known['interpolate']} is of two or more whole samples, without stream=true")
+        check.problem(f"interpolate={known['interpolate']} must be at least 2, and without stream=true")
     if kind is EvaluateConfig:
         _check_folders(check, known)
         if known.get("inception") is not None and known.get("extractor", "auto") != "auto":

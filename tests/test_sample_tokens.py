@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from genai_cli.cli import run
+from genai_cli.commands.sample import folder_name
+from genai_cli.config import SampleConfig
 from genai_cli.data.text import Text
 from genai_cli.errors import ExitCode
 from genai_cli.media.midi import read_midi
@@ -50,6 +52,20 @@ def test_what_is_streamed_is_the_first_sample(runs, tmp_path, capsys) -> None:
 def test_a_prompt_is_the_text_that_was_typed(runs, tmp_path, prompt) -> None:
     assert sample(f"run={runs['text']}", "num_samples=1", f"prompt={prompt}", "length=2", f"out={tmp_path}") == 0
     assert (tmp_path / "00000.txt").read_text(errors="replace").startswith(prompt.strip("'"))
+
+
+def test_each_request_has_a_folder_of_its_own(runs) -> None:
+    """So do prompts, which are no names of files, weights, and what differs only far behind."""
+    far = {"given": "a/" + "b" * 200}
+    configs = [
+        SampleConfig(runs["text"]), SampleConfig(runs["text"], weights="raw"),
+        *(SampleConfig(runs["text"], options={"prompt": prompt}) for prompt in ("To be", "or not", "/")),
+        *(SampleConfig(runs["text"], options={**far, "keep": keep}) for keep in ("top_half", "left_half")),
+    ]  # fmt: skip
+    names = [folder_name(config, 5) for config in configs]
+    assert len(set(names)) == len(names) and names == [folder_name(config, 5) for config in configs]
+    assert all(len(name) < 130 and "/" not in name for name in names)
+    assert names[0] == "step-00000005-seed-0"
 
 
 def test_of_a_run_that_is_not_there_nothing_else_is_said(capsys) -> None:

@@ -1,6 +1,7 @@
 """`genai sample`: new examples from a trained run, written as its modality calls for, with one sheet to look at."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from genai_cli.media.files import write_samples
 from genai_cli.nn.random import SampleRandom
 from genai_cli.runs import TrainedRun
 
+_LONGEST_NAME = 110  # characters; the rest, and prompts, are told apart by a hash
 _SHOWN = 2000  # characters of a text sheet that the terminal repeats
 
 
@@ -38,7 +40,7 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     if config.stream:
         _stream(config, trained, options, device)
         return ExitCode.DONE
-    out = Path(config.out) if config.out else folder / "samples" / _name(config, trained.step)
+    out = Path(config.out) if config.out else folder / "samples" / folder_name(config, trained.step)
     check_writable(out, f"out={out}")
     sources = held_out(trained, options, device)
     progress = Progress(first=0, total=config.num_samples, unit="samples")
@@ -93,16 +95,19 @@ def _stream(config: SampleConfig, trained: TrainedRun, options: dict[str, Any], 
     print()
 
 
-def _name(config: SampleConfig, step: int) -> str:
+def folder_name(config: SampleConfig, step: int) -> str:
     """A folder for these samples: the same request overwrites itself, another one does not."""
-    options = "".join(
-        f"-{key}={value}"
-        for key, value in sorted({**config.options, **config.condition}.items())
-        if key not in ("prompt", "prompts")
-    )
+    given = {**config.options, **config.condition}
+    texts = {key: given.pop(key) for key in ("prompt", "prompts") if key in given}
+    options = "".join(f"-{key}={value}" for key, value in sorted(given.items()))
+    options += f"-weights={config.weights}" if config.weights != "auto" else ""
     options += f"-interpolate={config.interpolate}" if config.interpolate else ""
     options += f"-ema_length={config.ema_length:g}" if config.ema_length else ""
-    return f"step-{step:08d}-seed-{config.seed}{options}".replace("/", "_")[:120]
+    name = f"step-{step:08d}-seed-{config.seed}{options}".replace("/", "_")
+    if not texts and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(json.dumps([name, texts], sort_keys=True).encode()).hexdigest()
+    return f"{name[:_LONGEST_NAME]}-{digest[:8]}"
 
 
 def _say_where(sheet: Path, num_samples: int, trained: TrainedRun) -> None:
@@ -110,6 +115,6 @@ def _say_where(sheet: Path, num_samples: int, trained: TrainedRun) -> None:
         text = sheet.read_text(encoding="utf-8")
         print(text[:_SHOWN] + (" [...]" if len(text) > _SHOWN else ""))
     weights = "averaged weights" if trained.averaged else "weights"
-    print(f"{num_samples} samples from the {weights} of step {trained.step}")
+    print(f"{num_samples} sample{'s' * (num_samples > 1)} from the {weights} of step {trained.step}")
     print(f"  look at  {sheet}")
     print(f"  files    {sheet.parent}")
