@@ -133,15 +133,18 @@ class Consistency(GenerativeModel):
         if rows is not None:
             x = x + (rows if known is None else known * rows)
         for sigma, lower in pairwise(sigmas):
-            x = self.denoise(x, sigma, labels)
+            x = self.end_of_path(x, sigma, labels)
             x = x if self.spec.value_range is None else x.clamp(*self.spec.value_range)
             x = x if known is None else torch.where(known, rows, x)
             if lower > 0:
                 x = x + math.sqrt(lower**2 - self.sigma_min**2) * random.normal(*self.spec.shape)
         return x
 
-    def denoise(self, x: Tensor, sigma: float | Tensor, label: Tensor | None = None) -> Tensor:
-        """f(x, sigma), for one noise level or one of each row (B,): where the path through x ends."""
+    def end_of_path(self, x: Tensor, sigma: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """f(x, sigma), for one noise level or one of each row (B,): where the path through x ends.
+
+        It is no mean of x_0 given x, and so not `denoise` of the samplers' contract.
+        """
         sigmas = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
         wide = sigmas.view(-1, *(1 for _ in self.spec.shape))
         above = wide - self.sigma_min  # Eq. 5 and appendix C: at sigma_min, c_skip = 1 and c_out = 0
@@ -151,7 +154,7 @@ class Consistency(GenerativeModel):
 
     def learn_from(self, teacher: GenerativeModel) -> None:
         """Take the flow of a trained denoiser as that between the levels (Algorithm 2, with Heun's step)."""
-        if not hasattr(teacher, "sigma_data"):
+        if not (hasattr(teacher, "sigma_data") and hasattr(teacher, "denoise")):
             raise ValueError("is no run of model=edm, whose flow this model can learn")
         if teacher.network.num_classes and not self.network.num_classes:
             raise ValueError("is told the class: add model.condition=label")
@@ -166,8 +169,8 @@ class Consistency(GenerativeModel):
         x_high = x0 + higher.view(shape) * eps
         x_low = x0 + lower.view(shape) * eps if not self._teachers else self._follow(x_high, higher, lower, label)
         with torch.no_grad():
-            target = self.denoise(x_low, lower, label)
-        difference = (self.denoise(x_high, higher, label) - target).flatten(1)
+            target = self.end_of_path(x_low, lower, label)
+        difference = (self.end_of_path(x_high, higher, label) - target).flatten(1)
         distance = (difference.square().sum(1) + self.huber**2).sqrt() - self.huber
         return distance / (higher - lower) / math.sqrt(difference.shape[1])  # by the size of the data, as it is a mean
 

@@ -74,6 +74,7 @@ def _check_guide(network: Denoiser, guide: Any, guidance: float | None) -> None:
     if guidance is None:
         raise ValueError("guide=DIR says by which run to guide: say how far, such as guidance=2")
     if not hasattr(guide, "denoise"):
-        raise ValueError(f"guide is a run of {type(guide).__name__}, which is no diffusion model or flow")
+        kind = type(guide).__name__
+        raise ValueError(f"guide is a run of {kind}, which does not denoise: give one of ddpm, edm or flow_matching")
     if guide.network.num_classes and not network.num_classes:
         raise ValueError("guide was trained with model.condition=label, and this run was not: take one without")

@@ -41,8 +41,8 @@ def test_at_the_lowest_level_it_is_the_identity_whatever_the_network_is(spec):
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     x = torch.randn(5, *spec.shape)
-    torch.testing.assert_close(model.denoise(x, model.sigma_min), x, atol=1e-5, rtol=0)
-    assert (model.denoise(x, 1.0) - x).abs().max() > 0.1
+    torch.testing.assert_close(model.end_of_path(x, model.sigma_min), x, atol=1e-5, rtol=0)
+    assert (model.end_of_path(x, 1.0) - x).abs().max() > 0.1
 
 
 def test_levels_double_on_schedule_up_to_the_last():
@@ -83,7 +83,7 @@ def test_neighbouring_levels_are_drawn_by_their_share_of_a_normal():
 def test_the_loss_is_the_pseudo_huber_distance_for_the_width_of_the_interval():
     """lambda d(f, f') = (sqrt(|f - f'|^2 + c^2) - c) / Delta sigma, of estimates that rise by 0.3 a unit of sigma."""
     model = Consistency(Spec("points", (2,)), sigma_min=1.0, sigma_max=5.0, huber=0.8, **Consistency.tiny)
-    model.denoise = lambda x, sigma, label=None: 0.3 * sigma[:, None].expand_as(x)
+    model.end_of_path = lambda x, sigma, label=None: 0.3 * sigma[:, None].expand_as(x)
     loss, _ = model.loss(Batch({"points": torch.zeros(3, 2)}, BatchRandom(0, stop=3)), intervals=1)
     expected = ((1.2**2 + 0.8**2) ** 0.5 - 0.8) / 4.0  # a coordinate
     assert loss.item() == pytest.approx(expected)
@@ -98,7 +98,7 @@ def test_the_noise_between_two_jumps_leaves_what_the_lowest_level_has():
         seen[sigma] = x
         return torch.zeros_like(x)
 
-    model.denoise = denoise
+    model.end_of_path = denoise
     model.sample(BatchRandom(0, stop=20_000), steps=3)
     first, *others = seen
     assert first == pytest.approx(4.0) and len(others) == 2
@@ -119,7 +119,7 @@ def test_a_teacher_without_classes_is_told_none():
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_samples_of_the_exact_function_are_the_data_in_any_number_of_steps(steps):
     model = Consistency(POINT, **Consistency.tiny)
-    model.denoise = exact
+    model.end_of_path = exact
     samples = model.sample(BatchRandom(0, stop=20_000), steps=steps)
     assert samples.mean().item() == pytest.approx(MEAN, abs=0.02)
     assert samples.std().item() == pytest.approx(STD, rel=0.03)
@@ -131,7 +131,7 @@ def test_the_exact_function_has_no_distillation_loss():
     model.learn_from(gaussian_edm())
     losses = {}
     for error in (0.0, 0.1):
-        model.denoise = lambda x, sigma, label=None, error=error: exact(x, sigma * (1 + error))
+        model.end_of_path = lambda x, sigma, label=None, error=error: exact(x, sigma * (1 + error))
         losses[error] = model.loss(gaussian_batch(0, 2000), intervals=300)[0].item()
     assert losses[0.0] < 0.02 * losses[0.1]
 
@@ -142,14 +142,14 @@ def test_training_finds_the_exact_function():
     model = Consistency(POINT, width=16, sigma_max=8.0, noise_mean=0.5, huber=0.3)
     optimizer = torch.optim.Adam(model.parameters(), lr=6e-3)
     x = MEAN + torch.linspace(-2, 2, 41)[:, None] * (STD**2 + 8.0**2) ** 0.5
-    before = (model.denoise(x, 8.0) - exact(x, 8.0)).abs().mean().item()
+    before = (model.end_of_path(x, 8.0) - exact(x, 8.0)).abs().mean().item()
     for step in range(120):
         for group in optimizer.param_groups:
             group["lr"] = 6e-3 * (1 - step / 120)
         optimizer.zero_grad()
         model.loss(gaussian_batch(step, 256), intervals=6)[0].backward()
         optimizer.step()
-    after = (model.denoise(x, 8.0) - exact(x, 8.0)).abs().mean().item()
+    after = (model.end_of_path(x, 8.0) - exact(x, 8.0)).abs().mean().item()
     assert after < 0.22 < 0.35 * before  # six levels are few
 
 
@@ -164,6 +164,12 @@ def test_given_images_are_kept_or_changed():
     assert (near - given).abs().mean() < (far - given).abs().mean()
 
 
+def test_it_is_no_guide_of_a_denoiser():
+    guide = Consistency(POINT, **Consistency.tiny)
+    with pytest.raises(ValueError, match="does not denoise"):
+        EDM(POINT, **EDM.tiny).sample(SampleRandom(0, range(2)), guide=guide, guidance=2.0)
+
+
 def test_senseless_requests_are_refused():
     model = Consistency(IMAGE, **Consistency.tiny)
     with pytest.raises(ValueError, match=r"label=1 needs a model that was trained with model\.condition=label"):
@@ -172,5 +178,7 @@ def test_senseless_requests_are_refused():
         model.sample(SampleRandom(0, range(2)), strength=0.5)
     with pytest.raises(ValueError, match="is no run of model=edm"):
         model.learn_from(DDPM(IMAGE, **DDPM.tiny))
+    with pytest.raises(ValueError, match="is no run of model=edm"):  # where a path ends is no mean of x_0
+        model.learn_from(Consistency(IMAGE, **Consistency.tiny))
     with pytest.raises(ValueError, match=r"add model\.condition=label"):
         model.learn_from(EDM(IMAGE, condition="label", **EDM.tiny))

@@ -112,7 +112,7 @@ def test_a_guide_that_does_not_fit_is_refused():
 
     with pytest.raises(ValueError, match="say how far, such as guidance=2"):
         ask(guide=Guide())
-    with pytest.raises(ValueError, match="is no diffusion model or flow"):
+    with pytest.raises(ValueError, match="which does not denoise: give one of ddpm"):
         ask(guide=object(), guidance=2.0)
     with pytest.raises(ValueError, match="and this run was not"):
         ask(guide=Guide("label"), guidance=2.0)
