@@ -19,6 +19,7 @@ from genai_cli.checks import GROUPS
 from genai_cli.completion import SCHEMAS
 from genai_cli.config import conf_dir
 from genai_cli.errors import ConfigError, ExitCode, StorageError
+from genai_cli.overrides import Overrides
 from genai_cli.registry import DATASET, MODEL, REQUIRED
 from genai_cli.schema import flatten
 
@@ -93,12 +94,19 @@ def without_a_middle_letter(name):
 
 @pytest.mark.parametrize("typo", [doubled, without_a_middle_letter])
 @pytest.mark.parametrize(("group", "name"), GROUP_CHOICES)
-def test_a_typo_in_a_choice_is_answered_with_the_nearest_name(genai, group, name, typo):
+def test_a_typo_in_a_choice_is_answered_with_the_nearest_name(group, name, typo):
     if len(name) < 3 or (group, typo(name)) in GROUP_CHOICES:  # `made` without a letter is another model, `mae`
         typo = doubled
-    code, _, err = genai("train", *(word for word in PAIR if not word.startswith(f"{group}=")), f"{group}={typo(name)}")
+    problems = Overrides([f"{group}={typo(name)}"]).problems
+    assert problems == [f"{group}={typo(name)} is no choice of {group}; did you mean {group}={name}?"]
+
+
+def test_typos_in_all_groups_are_answered_together(genai):
+    names = {group: next(iter(registry.presets(group))) for group in registry.GROUPS["train"]}
+    code, _, err = genai("train", *(f"{group}={doubled(name)}" for group, name in names.items()))
     assert code == ExitCode.CONFIGURATION
-    assert f"{group}={typo(name)} is no choice of {group}; did you mean {group}={name}?" in err
+    for group, name in names.items():
+        assert f"{group}={doubled(name)} is no choice of {group}; did you mean {group}={name}?" in err
 
 
 @pytest.mark.parametrize("typo", [doubled, without_a_middle_letter])
