@@ -1,11 +1,13 @@
 """Small runs for the doctor: real models on real digits, a fraction of a second each, and one defect at a time."""
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from genai_cli import registry, runs
 from genai_cli.config import Config, DeviceConfig, DoctorConfig, LoggerConfig, OptimizerConfig, TrainConfig
@@ -24,9 +26,15 @@ TEXT = Spec("text", (16,), tokenizer=CharTokenizer("abcdefghij").to_json(), voca
 CPU = torch.device("cpu")
 
 
+@functools.cache
+def mnist(split: str) -> dict[str, Tensor]:
+    """Decompressed once: that takes longer than most of the runs here."""
+    return Mnist().load(split).tensors
+
+
 def digits(count: int, *, split: str = "train") -> TensorSplit:
     """The first `count` digits of a split of MNIST."""
-    tensors = Mnist().load(split).tensors
+    tensors = mnist(split)
     return image_split(tensors["image"][:count], tensors["label"][:count])
 
 
