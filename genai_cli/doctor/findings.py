@@ -52,15 +52,16 @@ CATALOGUE: dict[str, Disease] = {
     "mode_collapse": Disease(
         "mode collapse",
         "The samples are few kinds of thing, over and over, where the data are many: part of the distribution is lost.",
-        "Go back to an earlier checkpoint (genai sample checkpoint=STEP). Of a GAN: a lower optimizer.lr, betas=[0.5, "
-        "0.999], a larger train.batch_size, or a model whose critic is regularised. Of text: a higher temperature.",
+        "Go back to an earlier checkpoint (genai sample checkpoint=STEP). Of a GAN: a lower optimizer.lr, "
+        "optimizer.betas=[0.5,0.999], a larger train.batch_size, or a model whose critic is regularised. Of text: a "
+        "higher temperature.",
         "effective number of nearest training examples and of their classes; Srivastava et al. 2017 count modes so",
     ),
     "discriminator_wins": Disease(
         "the discriminator overpowers the generator",
         "It tells every fake from data with certainty, so its verdict says nothing about how to make better ones.",
-        "A lower optimizer.overrides.discriminator.lr, betas=[0.5, 0.999], a narrower discriminator, or a loss with a "
-        "gradient penalty or spectral normalisation.",
+        "A lower optimizer.overrides.discriminator.lr, optimizer.betas=[0.5,0.999], a narrower discriminator, or a "
+        "loss with a gradient penalty or spectral normalisation.",
         "Arjovsky & Bottou 2017, Theorem 2.4: the generator's gradient vanishes as the discriminator becomes perfect",
     ),
     "generator_wins": Disease(
