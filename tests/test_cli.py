@@ -172,6 +172,36 @@ def test_usage_errors_are_one_sentence_each(genai, argv, words):
     assert (code, words in err) == (ExitCode.CONFIGURATION, True), err
 
 
+@pytest.mark.parametrize(
+    ("words", "reader"),
+    [
+        ("model=beta_vae dataset=mnist model.critic_width=64", "model.penalty=factor"),
+        ("model=wae dataset=mnist model.critic_width=64", "model.divergence=adversarial"),
+        ("model=vqvae dataset=mnist model.quantizer=fsq model.commitment=0.5", "model.quantizer=ema"),
+        ("model=roll_net dataset=jsb_rolls model.nade_width=64", "model.output=nade"),
+        ("model=roll_net dataset=jsb_rolls model.heads=3", "model.attention=1"),
+        ("model=roll_net dataset=jsb_rolls model.reader=gru model.kernel=5", "model.reader=tcn"),
+        ("model=stylegan2 dataset=mnist model.path_weight=0 model.path_every=4", "model.path_weight=1"),
+        ("model=ddpm dataset=mnist model.label_dropout=0.2", "model.condition=label"),
+        ("model=edm dataset=mnist model.label_dropout=0.2", "model.condition=label"),
+        ("model=flow_matching dataset=mnist model.label_dropout=0.2", "model.condition=label"),
+        ("model=gpt dataset=text dataset.vocabulary=512", "dataset.tokenizer=bpe"),
+        ("model=gpt dataset=shakespeare dataset.vocabulary=512", "dataset.tokenizer=bpe"),
+        ("model=gpt dataset=jsonl dataset.path=x dataset.vocabulary=512", "dataset.tokenizer=bpe"),
+        ("model=gpt dataset=pairs dataset.vocabulary=512", "dataset.tokenizer=bpe"),
+        ("model=gpt dataset=pairs dataset.digits=4", "dataset.task=addition"),
+        ("model=gpt dataset=formal dataset.digits=4", "dataset.language=arithmetic"),
+        ("model=pix2pix dataset=edges dataset.image_size=32", "dataset.of=folder dataset.path=x"),
+    ],
+)
+def test_an_option_that_nothing_reads_is_refused_with_what_would(genai, dispatched, words, reader):
+    key, belongs_to = words.split()[-1].partition("=")[0], reader.partition("=")[0]
+    code, _, err = genai("train", *words.split())
+    assert (code, dispatched) == (ExitCode.CONFIGURATION, [])
+    assert f"{key.partition('.')[2]} belongs to {belongs_to.partition('.')[2]}" in err
+    assert genai("train", *words.split(), *reader.split())[0] == ExitCode.DONE
+
+
 def test_all_problems_of_groups_keys_and_values_come_at_once(genai):
     wrong = ["model=vaee", "device=cpuu", "train.lr=1", "optimizer.lr=abc", "seed=-1"]
     code, _, err = genai("train", "dataset=mnist", *wrong)

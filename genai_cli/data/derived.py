@@ -30,7 +30,11 @@ class Derived(Dataset):
 
     modality = "image"
     has_source = True
-    rules = {"(of == 'folder') == (path is not None)": "path goes with of=folder, and of=folder needs path"}
+    rules = {
+        "(of == 'folder') == (path is not None)": "path goes with of=folder, and of=folder needs path",
+        "of == 'folder' or image_size == 64": "image_size belongs to of=folder",
+        "of != 'folder' or root is None": "root belongs to sets of their own name: a folder is where path says",
+    }
 
     def __init__(
         self,

@@ -23,6 +23,10 @@ class Formal(Dataset):
     """Lines of matching brackets, or of sums such as 17+25=42."""
 
     modality = "text"
+    rules = {
+        "language == 'arithmetic' or digits == 3": "digits belongs to language=arithmetic",
+        "language == 'brackets' or longest == 24": "longest belongs to language=brackets",
+    }
 
     def __init__(
         self,

@@ -27,7 +27,13 @@ class Pairs(Dataset):
     modality = "text"
     rules = {
         "tokenizer != 'bpe' or vocabulary > 256": "bpe needs a vocabulary above 256: every byte is a token",
+        "tokenizer == 'bpe' or vocabulary == 1024": "vocabulary belongs to tokenizer=bpe",
         "validation > 0 and test > 0 and validation + test < 1": "validation, test must be above 0, together below 1",
+        "task == 'addition' or digits == 3": "digits belongs to task=addition",
+        "task == 'reverse' or longest == 12": "longest belongs to task=reverse",
+        "path is None or (task == 'reverse' and size == 20000 and longest == 12 and digits == 3 and seed == 0)": (
+            "task, size, longest, digits and seed belong to pairs that are drawn: leave them or path out"
+        ),
     }
 
     def __init__(

@@ -30,6 +30,7 @@ class Shakespeare(Dataset):
     modality = "text"
     rules = {
         "tokenizer != 'bpe' or vocabulary > 256": "bpe needs a vocabulary above 256: every byte is a token",
+        "tokenizer == 'bpe' or vocabulary == 1024": "vocabulary belongs to tokenizer=bpe",
         "validation > 0 and test > 0 and validation + test < 1": "validation, test must be above 0, together below 1",
     }
 

@@ -36,7 +36,8 @@ class BetaVAE(GenerativeModel):
 
     modalities = ("image", "points")
     monitor = "negative_elbo"
-    tiny = {"width": 4, "latent_dim": 3, "critic_width": 8}
+    tiny = {"width": 4, "latent_dim": 3}
+    rules = {"penalty == 'factor' or critic_width == 256": "critic_width belongs to penalty=factor"}
 
     def __init__(
         self,

@@ -53,6 +53,7 @@ class EDM(GenerativeModel):
         "heads == 0 or width * 2 ** (levels - 1) % heads == 0": "heads must divide width * 2 ** (levels - 1), "
         "the channels of the lowest resolution",
         "backbone != 'dit' or heads != 0": "a transformer needs heads of attention",
+        "condition == 'label' or label_dropout == 0.1": "label_dropout belongs to condition=label",
     }
 
     def __init__(

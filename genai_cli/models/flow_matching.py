@@ -52,6 +52,7 @@ class FlowMatching(GenerativeModel):
         "heads == 0 or width * 2 ** (levels - 1) % heads == 0": "heads must divide width * 2 ** (levels - 1), "
         "the channels of the lowest resolution",
         "backbone != 'dit' or heads != 0": "a transformer needs heads of attention",
+        "condition == 'label' or label_dropout == 0.1": "label_dropout belongs to condition=label",
         "condition != 'label' or coupling == 'independent'": "coupling=minibatch_ot would let the noise tell the "
         "class, which sampling cannot know: use coupling=independent with condition=label",
         "teacher is None or coupling == 'independent'": "a teacher pairs noise with data: use coupling=independent",

@@ -32,8 +32,11 @@ class RollNet(GenerativeModel):
     rules = {
         "attention == 0 or width % heads == 0": "width must be divisible by heads",
         "attention == 0 or width // heads % 2 == 0": "attention needs an even width / heads",
+        "attention > 0 or heads == 4": "heads belongs to attention=1 or more",
+        "output == 'nade' or nade_width == 32": "nade_width belongs to output=nade",
+        "reader == 'tcn' or kernel == 3": "kernel belongs to reader=tcn",
     }
-    tiny = {"width": 8, "attention": 1, "heads": 2, "nade_width": 4, "dropout": 0.0, "input_dropout": 0.0}
+    tiny = {"width": 8, "attention": 1, "heads": 2, "dropout": 0.0, "input_dropout": 0.0}
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ class StyleGAN2(GenerativeModel):
 
     modalities = ("image",)
     tiny = {"latent_dim": 4, "width": 2, "mapping_depth": 2}
+    rules = {"path_weight > 0 or path_every == 8": "path_every belongs to path_weight above 0"}
 
     mean_w: Tensor  # (latent_dim,): of the raw weights of late
     mean_path: Tensor  # (): the length that paths are held at

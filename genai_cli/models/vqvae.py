@@ -47,6 +47,7 @@ class VQVAE(GenerativeModel):
         "prior_width % prior_heads == 0": "prior_width must be divisible by prior_heads",
         "quantizer == 'ema' or residual == 1": "finite scalar quantisation has no residual levels",
         "quantizer == 'ema' or code_dim is None": "num_codes decides the code_dim of finite scalar quantisation",
+        "quantizer == 'ema' or commitment == 0.25": "commitment belongs to quantizer=ema",
         "quantizer == 'ema' or num_codes in (64, 256, 512, 1024, 4096)": (
             "finite scalar quantisation has 64, 256, 512, 1024 or 4096 codes"
         ),

@@ -36,7 +36,8 @@ class WAE(GenerativeModel):
 
     modalities = ("image", "points")
     monitor = "squared_error"
-    tiny = {"width": 4, "latent_dim": 2, "critic_width": 8}
+    tiny = {"width": 4, "latent_dim": 2}
+    rules = {"divergence == 'adversarial' or critic_width == 256": "critic_width belongs to divergence=adversarial"}
 
     def __init__(
         self,
