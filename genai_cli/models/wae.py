@@ -34,7 +34,7 @@ class WAE(GenerativeModel):
     layers of `critic_width`, which tells codes from draws of the prior.
     """
 
-    modalities = ("image", "points")
+    modalities = ("image", "points", "series")
     monitor = "squared_error"
     tiny = {"width": 4, "latent_dim": 2, "critic_width": 8}
 
