@@ -7,6 +7,7 @@ the file.
 """
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from genai_cli.data.base import DataError, Dataset, Spec, Split, SplitName
 from genai_cli.data.windows import decode_utf8, read_text
-from genai_cli.rules import FolderName, Fraction, PositiveInt
+from genai_cli.rules import Fraction, PositiveInt
 
 DELIMITERS = ",;\t"
 
@@ -34,7 +35,7 @@ class Csv(Dataset):
     def __init__(
         self,
         *,
-        path: FolderName,
+        path: str,
         columns: list[str] | None = None,  # by name, or by number from 1 on where there is no header; null: all
         header: bool | None = None,  # whether the first line holds names; null: it does if none of it is a number
         length: PositiveInt = 24,  # steps of a window
@@ -118,7 +119,7 @@ def read_table(path: Path, *, columns: Sequence[str] | None, header: bool | None
     content = read_text(path)
     text = decode_utf8(content, str(path)).removeprefix("\ufeff")
     delimiter = max(DELIMITERS, key=text.split("\n", 1)[0].count)
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows: list[tuple[int, list[str]]] = []  # line number, cells
     try:
         rows += ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
