@@ -20,6 +20,8 @@ from genai_cli.registry import DATASET, MODEL
 REQUIRED = {  # what a data set cannot guess
     "folder": ["dataset.path=photos"],
     "midi": ["dataset.path=songs"],
+    "csv": ["dataset.path=sales.csv"],
+    "wav": ["dataset.path=sounds"],
     "smiles": ["dataset.path=molecules.smi"],
     "jsonl": ["dataset.path=pairs.jsonl"],
     "codes": ["dataset.run=outputs/vqvae_mnist"],

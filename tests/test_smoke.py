@@ -23,6 +23,8 @@ DATASETS = {  # those in the package, with few examples held out
     "music": ["dataset=chorales", "dataset.size=20", "dataset.held_out=2"],
     "pairs": ["dataset=edges"],
     "rolls": ["dataset=jsb_rolls"],
+    "series": ["dataset=sines", "dataset.held_out=200"],
+    "audio": ["dataset=tones", "dataset.length=500", "dataset.size=100", "dataset.held_out=20"],
     "codes": ["dataset=codes", "dataset.run=first"],
     "latents": ["dataset=latents", "dataset.run=first"],
 }

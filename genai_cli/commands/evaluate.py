@@ -38,6 +38,8 @@ GROUPS = {  # of metrics, by modality
         "classifier_accuracy_score",
     ),
     "points": ("figures", "frechet", "kid", "manifold", "modes"),
+    "series": ("figures", "frechet", "kid", "manifold", "modes"),
+    "audio": ("figures",),
     "text": ("figures", "text", "rules", "passages"),
     "music": ("figures", "rules"),
     "molecules": ("figures", "rules", "benchmark", "condition"),

@@ -52,9 +52,15 @@ def measure_samples(
     shown = trained.model.shown_spec.side(key)
     other: SplitName = "validation" if config.split == "test" else "test"
     real, control = _choose(split, seed=config.seed), _choose(dataset.load(other), config.num_samples, seed=config.seed)
-    if shown.modality == "points":
-        points = Points(_draw_shown(config, trained, split, device), real["points"], control["points"])
-        yield from measure_points(points, groups, protocol, seed=seed)
+    if shown.modality in ("points", "series"):
+        fake = _draw_shown(config, trained, split, device)
+        if fake.shape[1:] != real[key].shape[1:]:
+            raise ConfigError(f"length={fake.shape[1]}: data are compared as windows of {real[key].shape[1]}")
+        points = Points(*(x.flatten(1) for x in (fake, real[key], control[key])))
+        words = "none: coordinates as they are"
+        if shown.modality == "series":
+            words = "none: the numbers of a window as they are fed, as one vector"
+        yield from measure_points(points, groups, {**protocol, "preprocessing": words}, seed=seed)
         return
     train = _choose(dataset.load("train"), seed=config.seed)
     if key == "source":  # labels are of what the sources belong to

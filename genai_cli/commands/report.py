@@ -31,6 +31,7 @@ from genai_cli.report.pictures import audio, film, show
 from genai_cli.runs import TrainedRun
 
 SHOWN = {"image": 64, "points": 1000, "text": 4, "music": 4, "molecules": 16, "rolls": 4}  # samples, by modality
+SHOWN |= {"series": 12, "audio": 8}
 COMPARED = 128  # samples that the doctor measures
 NEIGHBOURS = 12
 PATHS, STOPS = 6, 9  # of the interpolations

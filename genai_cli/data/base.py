@@ -21,6 +21,7 @@ SplitName = Literal["train", "validation", "test"]
 DATA_KEYS = {
     "image": "image", "points": "points", "text": "tokens", "music": "tokens", "molecules": "tokens", "rolls": "roll",
 }  # fmt: skip
+DATA_KEYS |= {"series": "series", "audio": "audio"}
 DATA_KEYS |= {"codes": "tokens", "latents": "latent"}  # of a trained run's encoder (data/first_stage.py)
 
 
@@ -35,12 +36,17 @@ class Spec:
     """What one example looks like. All that a model may know of its data before it sees them."""
 
     modality: str  # a key of DATA_KEYS
-    shape: tuple[int, ...]  # of one example: (C, H, W) image, (D,) points, (T,) tokens
+    shape: tuple[int, ...]  # of one example: (C, H, W) image, (D,) points, (T,) tokens or audio, (T, C) series
     value_range: tuple[float, float] | None = None  # of continuous data; None where unbounded
     classes: tuple[str, ...] = ()  # names of the labels, where a batch has "label"
     tokenizer: Mapping[str, Any] | None = None  # JSON form (data/tokenizers.py), where the data are tokens
     vocabulary_size: int | None = None  # where the data are tokens
     levels: int = 256  # evenly spaced values that a pixel of an image takes; 2: black and white
+    columns: tuple[str, ...] = ()  # names of the C numbers of each step of a series
+    # Of each column, where its numbers are scaled: it is offset + scale * x in the units of the file.
+    offset: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    sample_rate: int | None = None  # of audio: samples a second
     first_stage: Mapping[str, Any] | None = None  # the checkpoint whose codes the data are (data/first_stage.py)
     source: "Spec | None" = None  # of what an example is made from, where a batch has "source", (B, *source.shape)
     is_paired: bool = False  # whether a source belongs to the example beside it, or the two are drawn apart
@@ -54,6 +60,11 @@ class Spec:
     def is_tokens(self) -> bool:
         return self.vocabulary_size is not None
 
+    @property
+    def has_levels(self) -> bool:
+        """Whether each number is one of `levels` evenly spaced values of a range, as a pixel is; else it is real."""
+        return self.value_range is not None and self.modality not in ("series", "audio")
+
     def side(self, key: str) -> "Spec":
         """Of what a batch holds under `key`: the spec of the sources, or this one."""
         if key != "source":
@@ -66,7 +77,8 @@ class Spec:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Spec":
-        present = [name for name in ("shape", "value_range", "classes") if record.get(name) is not None]
+        sequences = ("shape", "value_range", "classes", "columns", "offset", "scale")
+        present = [name for name in sequences if record.get(name) is not None]
         lists = {name: tuple(record[name]) for name in present}
         source = None if record.get("source") is None else cls.from_json(record["source"])
         return cls(**{**record, **lists, "source": source})

@@ -23,15 +23,20 @@ class BrokenImage(Exception):
 
 
 def image_paths(folder: Path) -> Iterator[tuple[str, str | None]]:
-    """The image files below `folder` as (path/below/folder, None), and what cannot be followed as (path, reason).
+    """The image files below `folder`, as `file_paths` gives them."""
+    return file_paths(folder, SUFFIXES)
+
+
+def file_paths(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
+    """The files below `folder` as (path/below/folder, None), and what cannot be followed as (path, reason).
 
     In the order of their names' code points, whatever the file system and the locale say. Hidden files and files
-    without the name of an image are passed over; links are followed, but not in circles.
+    whose names do not end in one of `suffixes` are passed over; links are followed, but not in circles.
     """
-    yield from _walk(folder, "", {os.path.realpath(folder)})
+    yield from _walk(folder, "", {os.path.realpath(folder)}, suffixes)
 
 
-def _walk(folder: Path, prefix: str, above: set[str]) -> Iterator[tuple[str, str | None]]:
+def _walk(folder: Path, prefix: str, above: set[str], suffixes: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
@@ -45,8 +50,8 @@ def _walk(folder: Path, prefix: str, above: set[str]) -> Iterator[tuple[str, str
         if real in above:
             yield prefix + name, "a link that leads back to a folder above it"
         elif path.is_dir():
-            yield from _walk(path, f"{prefix}{name}/", above | {real})
-        elif name.lower().endswith(SUFFIXES):
+            yield from _walk(path, f"{prefix}{name}/", above | {real}, suffixes)
+        elif name.lower().endswith(suffixes):
             yield prefix + name, None
 
 

@@ -48,7 +48,7 @@ _PICTURED = 32  # validation examples shown beside their reconstructions
 _SCORED = 6  # tag of this use of the seed
 _SCORED_AT_ONCE = 250
 _UNITS = {"image": "images", "text": "tokens", "music": "tokens", "molecules": "tokens", "codes": "codes"}
-_UNITS |= {"rolls": "pieces"}
+_UNITS |= {"rolls": "pieces", "series": "windows", "audio": "clips"}
 
 
 @dataclass(frozen=True)

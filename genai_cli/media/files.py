@@ -11,7 +11,7 @@ from torch import Tensor
 from genai_cli.data.base import Spec
 from genai_cli.media.midi import midi_bytes
 from genai_cli.media.sheets import images_to_uint8, join_texts, sheet, to_scores, tokens_to_texts
-from genai_cli.media.sounds import synthesise, wav_bytes
+from genai_cli.media.sounds import SAMPLE_RATE, synthesise, wav_bytes
 
 MOST_SOUNDS = 16
 
@@ -21,8 +21,9 @@ def write_samples(samples: Tensor, spec: Spec, folder: Path, *, shown: Tensor | 
 
     Images: 00000.png, ... and sheet.png. Points: samples.csv and sheet.png. Text: 00000.txt, ..., samples.txt (all of
     them) and sheet.txt (the first). Music, rolls: 00000.mid, ..., the first 16 also as 00000.wav, ..., and sheet.png.
-    Molecules: samples.smi, a SMILES a line, and sheet.png, or sheet.txt without RDKit. The sheet is of `shown`, if that
-    is given.
+    Molecules: samples.smi, a SMILES a line, and sheet.png, or sheet.txt without RDKit. Series: samples.csv, in the
+    units of the file that they were learned from, and sheet.png. Audio: 00000.wav, ... and sheet.png. The sheet is of
+    `shown`, if that is given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     match spec.modality:
@@ -31,6 +32,11 @@ def write_samples(samples: Tensor, spec: Spec, folder: Path, *, shown: Tensor | 
                 write_file(folder / f"{i:05d}.png", png_bytes(image))
         case "points":
             write_file(folder / "samples.csv", csv_bytes(samples))
+        case "series":
+            write_file(folder / "samples.csv", series_csv_bytes(samples, spec))
+        case "audio":
+            for i, clip in enumerate(samples):
+                write_file(folder / f"{i:05d}.wav", wav_bytes(clip, sample_rate=spec.sample_rate or SAMPLE_RATE))
         case "music" | "rolls":
             for i, score in enumerate(to_scores(samples, spec)):
                 write_file(folder / f"{i:05d}.mid", midi_bytes(score))
@@ -72,6 +78,22 @@ def csv_bytes(points: Tensor) -> bytes:
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(names)
     writer.writerows([f"{value:.9g}" for value in row] for row in points.detach().cpu().tolist())
+    return content.getvalue().encode()
+
+
+def series_csv_bytes(series: Tensor, spec: Spec) -> bytes:
+    """(B, T, C) as a table with a header: a line for each step, after the numbers of its sample and of itself.
+
+    Where the spec says how the columns were scaled, they are scaled back.
+    """
+    numbers = series.detach().cpu().double()
+    if spec.scale:
+        numbers = numbers * numbers.new_tensor(spec.scale) + numbers.new_tensor(spec.offset)
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow(["sample", "step", *spec.columns])
+    for i, steps in enumerate(numbers.tolist()):
+        writer.writerows([i, t, *(f"{value:.7g}" for value in step)] for t, step in enumerate(steps))
     return content.getvalue().encode()
 
 

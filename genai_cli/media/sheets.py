@@ -1,9 +1,10 @@
-"""One thing to look at for many samples: a grid of images, a plot of points, piano rolls, or texts below each other."""
+"""One thing to look at for many samples: a grid of images, plots of points, series and sounds, piano rolls, texts."""
 
 import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from genai_cli.data.base import Spec
@@ -11,6 +12,7 @@ from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.media.midi import Score
 from genai_cli.media.plots import plot_points
 from genai_cli.media.rolls import roll_sheet, score_of_roll
+from genai_cli.media.signals import plot_series, plot_sounds
 from genai_cli.media.sounds import SAMPLE_RATE, synthesise
 from genai_cli.media.structures import HINT, structure_sheet
 
@@ -18,6 +20,9 @@ MOST_IMAGES = 256
 MOST_TEXTS = 32
 MOST_ROLLS = 8
 MOST_STRUCTURES = 36
+MOST_SERIES = 12
+MOST_CLIPS = 8
+SILENCE = 0.25  # seconds between clips that are heard one after the other
 PADDING = 2  # pixels around and between images
 LEGIBLE_WIDTH = 768  # pixels, to which a sheet of small images is enlarged by a whole factor
 
@@ -25,14 +30,21 @@ LEGIBLE_WIDTH = 768  # pixels, to which a sheet of small images is enlarged by a
 def sheet(samples: Tensor, spec: Spec) -> Tensor | str:
     """A picture, (3, H, W) uint8, or for tokens a text, of `samples` (B, *spec.shape).
 
-    Shows the first 256 images, the first 8 pieces of music, the first 32 texts, the first 36 molecules, all
-    points (of more than two dimensions, the first two). Codes and latents that nobody decodes are numbers and points.
+    Shows the first 256 images, the first 8 pieces of music and sounds, the first 12 series, the first 32 texts, the
+    first 36 molecules, all points (of more than two dimensions, the first two). Series are shown as they are fed, so
+    scaled, where their columns may have units of their own. Codes and latents that nobody decodes are numbers and
+    points.
     """
     match spec.modality:
         case "image":
             return image_grid(images_to_uint8(samples[:MOST_IMAGES], spec))
         case "points" | "latents":
             return plot_points(samples.flatten(1))
+        case "series":
+            unit = "in standard deviations" if spec.scale else ""
+            return plot_series(samples[:MOST_SERIES], spec.columns, unit=unit)
+        case "audio":
+            return plot_sounds(samples[:MOST_CLIPS], spec.sample_rate or SAMPLE_RATE)
         case "music" | "rolls":
             return roll_sheet(to_scores(samples[:MOST_ROLLS], spec))
         case "text" | "codes":
@@ -45,7 +57,14 @@ def sheet(samples: Tensor, spec: Spec) -> Tensor | str:
 
 
 def sound(samples: Tensor, spec: Spec) -> tuple[Tensor, int] | None:
-    """(T,) in [-1, 1] and its rate in samples a second: the first of `samples` as it is heard; None of what is not."""
+    """(T,) in [-1, 1] and its rate in samples a second: what is heard of `samples`; None where that is nothing.
+
+    Of music the first piece, of audio the first 8 clips one after the other.
+    """
+    if spec.modality == "audio":
+        rate = spec.sample_rate or SAMPLE_RATE
+        clips = samples[:MOST_CLIPS].detach().float().cpu()
+        return F.pad(clips, (0, round(SILENCE * rate))).flatten(), rate
     if spec.modality in ("music", "rolls"):
         return synthesise(to_scores(samples[:1], spec)[0]), SAMPLE_RATE
     return None

@@ -30,8 +30,10 @@ class Points:
 def measure_points(
     points: Points, groups: tuple[str, ...], protocol: Mapping[str, Any], *, seed: int
 ) -> Iterator[Metric]:
-    """The metrics of `groups` that apply. Noise is uniform in the box that the data fill."""
-    protocol = {**protocol, "preprocessing": "none: coordinates as they are"}
+    """The metrics of `groups` that apply. Noise is uniform in the box that the data fill.
+
+    `protocol` says under "preprocessing" what the coordinates are.
+    """
     real = points.real
     centres = partition(real, min(NUM_CELLS, len(real)), seed=seed)
     cells = assign(points.control, centres)

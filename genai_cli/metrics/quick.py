@@ -1,9 +1,9 @@
 """A score that a training run can afford every few hundred steps, for models without a likelihood to go by.
 
 The Frechet distance of a few hundred samples from as many validation examples, on features that need no training: of
-images those of the fixed random network (`metrics/features.py`), of points the coordinates themselves. It is not the
-number that `genai evaluate` reports; it ranks the checkpoints of one run, sees a collapse at once, and is a function
-of the weights and the seed alone, so that a resumed run computes the same.
+images those of the fixed random network (`metrics/features.py`), of points and series the numbers themselves. It is
+not the number that `genai evaluate` reports; it ranks the checkpoints of one run, sees a collapse at once, and is a
+function of the weights and the seed alone, so that a resumed run computes the same.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _AT_ONCE = 250
 
 
 def has_quick_score(spec: Spec) -> bool:
-    return spec.modality in ("image", "points")
+    return spec.modality in ("image", "points", "series")
 
 
 class QuickScore:
@@ -30,7 +30,7 @@ class QuickScore:
     def __init__(self, spec: Spec, validation: Split, *, num_examples: int, device: torch.device):
         """Features of the first `num_examples` of the validation split, or of all there are."""
         self.num_samples = min(num_examples, MOST_SAMPLES, len(validation))
-        self.featurise: Callable[[Tensor], Tensor] = lambda points: points.float().cpu()
+        self.featurise: Callable[[Tensor], Tensor] = lambda points: points.float().cpu().flatten(1)
         if spec.modality == "image":
             extractor = random_extractor(spec.shape)
             extractor.network.to(device)

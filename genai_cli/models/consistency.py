@@ -34,7 +34,7 @@ class Consistency(GenerativeModel):
     and `noise_std`. With `teacher`, a run of `edm`, the neighbour is where a step of its flow leads: distillation.
     """
 
-    modalities = ("image", "points")
+    modalities = ("image", "points", "series")
     figures = {"inconsistency": "pseudo-Huber distance of two neighbouring estimates, weighted as in training"}
     tiny = {"width": 8, "sampling_steps": 2}
     rules = {

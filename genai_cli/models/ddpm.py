@@ -37,7 +37,7 @@ class DDPM(GenerativeModel):
     `condition=label` tells the network the class, but for a share `label_dropout` of the examples.
     """
 
-    modalities = ("image", "points", "latents")
+    modalities = ("image", "points", "series", "latents")
     figures = {
         "unweighted_loss": "squared error of the prediction, no likelihood",
         "bits_per_dim": "bits per dimension, upper bound on -log P(x)",
@@ -167,8 +167,8 @@ class DDPM(GenerativeModel):
         return self.alpha[t].view(shape), self.sigma[t].view(shape)
 
     def _likelihood(self, batch: Batch) -> Metrics:
-        """`nll` in nats of points, by the probability flow; of images the bound, in `bits_per_dim`; none of latents."""
-        if self.spec.modality == "latents":
+        """`nll` in nats of points, by the probability flow; of images the bound, in `bits_per_dim`; none of others."""
+        if self.spec.modality not in ("points", "image"):
             return {}
         label = self.network.label_of(batch)
         if self.spec.modality == "image":

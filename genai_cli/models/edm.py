@@ -40,7 +40,7 @@ class EDM(GenerativeModel):
     `condition=label` is as in `ddpm`.
     """
 
-    modalities = ("image", "points", "latents")
+    modalities = ("image", "points", "series", "latents")
     figures = {
         "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",
         "nll_step_error": "nats, what half the steps of the flow would change",

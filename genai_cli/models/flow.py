@@ -27,6 +27,7 @@ from genai_cli.nn.flow import (
 )
 from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.random import RowRandom
+from genai_cli.nn.ranges import clamp_to_range
 from genai_cli.nn.spline import num_parameters
 from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -41,7 +42,7 @@ class Flow(GenerativeModel):
     p(x | label): latents of each class are normal with a mean and variance of its own (Kingma & Dhariwal 2018, h(y)).
     """
 
-    modalities = ("image", "points")
+    modalities = ("image", "points", "series")
     monitor = "nll"
     tiny = {"width": 4, "depth": 1, "levels": 1}
     rules = {
@@ -71,7 +72,7 @@ class Flow(GenerativeModel):
         if conditional:
             self.mean = torch.nn.Parameter(torch.zeros(self.num_classes, self.latent_dim))  # (K, D)
             self.log_std = torch.nn.Parameter(torch.zeros(self.num_classes, self.latent_dim))  # (K, D)
-        if spec.value_range is not None:  # of levels; of points nll is exact
+        if spec.has_levels:  # of points and series nll is exact
             self.figures = {
                 "nll": "nats, upper bound on -log p(x)",
                 "bits_per_dim": "bits per dimension, upper bound",
@@ -79,9 +80,9 @@ class Flow(GenerativeModel):
         self.num_bins = (num_bins or 8) if coupling == "spline" else 0
         self.bound, self.width, self.token_mixing = bound or 4.0, width, token_mixing
         is_linear = mixing == "linear"
-        if spec.modality == "points":
-            steps = self._steps(spec.shape, depth, is_linear)
-            self.flow = Scales([Chain(steps)], spec.shape)
+        if len(spec.shape) != 3:  # points, and series as points of as many numbers
+            steps = self._steps((self.latent_dim,), depth, is_linear)
+            self.flow = Scales([Chain(steps)], (self.latent_dim,))
             return
         side = 2**levels
         if spec.shape[1] % side or spec.shape[2] % side:
@@ -136,10 +137,10 @@ class Flow(GenerativeModel):
         return nll / self.latent_dim, {"nll": nll.detach()}
 
     def nll(self, batch: Batch) -> Tensor:
-        """-log p(x) in nats, (B,): a density of points; of images a bound for their levels, with one draw of noise."""
+        """-log p(x) in nats, (B,): a density; of images a bound for their levels, with one draw of noise."""
         x, label = batch[self.spec.key], batch["label"] if self.num_classes else None
-        if self.spec.value_range is None:
-            return self.density_nll(x, label)
+        if not self.spec.has_levels:
+            return self.density_nll(x.flatten(1), label)
         noise = batch.random.uniform(*self.spec.shape)
         y, log_det = logit(dequantise(x, noise, value_range=self.spec.value_range, levels=self.spec.levels))
         return self.density_nll(y, label) - log_det + self.latent_dim * math.log(self.spec.levels)
@@ -155,7 +156,7 @@ class Flow(GenerativeModel):
 
     def evaluate(self, batch: Batch) -> Metrics:
         nll = self.nll(batch)
-        if self.spec.value_range is None:
+        if not self.spec.has_levels:
             return {"nll": nll}
         return {"nll": nll, "bits_per_dim": nll / (self.latent_dim * math.log(2))}
 
@@ -180,13 +181,15 @@ class Flow(GenerativeModel):
 
     def decode(self, latent: Tensor) -> Tensor:
         y = self.flow.inverse(latent)
-        if self.spec.value_range is None:
-            return y
+        if not self.spec.has_levels:
+            return clamp_to_range(y.unflatten(1, self.spec.shape), self.spec.value_range)
         return quantise(inverse_logit(y), value_range=self.spec.value_range, levels=self.spec.levels)
 
     def encode(self, x: Tensor) -> Tensor:
         """Images are encoded by the middles of their levels."""
-        if self.spec.value_range is not None:
+        if not self.spec.has_levels:
+            x = x.flatten(1)
+        else:
             middle = torch.full_like(x, 0.5)
             x, _ = logit(dequantise(x, middle, value_range=self.spec.value_range, levels=self.spec.levels))
         return self.flow(x)[0]

@@ -29,7 +29,7 @@ class IWAE(GenerativeModel):
     p(x | h1), with layers half as wide between the two.
     """
 
-    modalities = ("image", "points")
+    modalities = ("image", "points", "series")
     monitor = "negative_bound"
     tiny = {"width": 8, "latent_dim": 2, "k": 3}
 

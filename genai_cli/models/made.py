@@ -35,7 +35,7 @@ class MADE(GenerativeModel):
     `conditional` learns p(x | label).
     """
 
-    modalities = ("image", "points")
+    modalities = ("image", "points", "series")
     monitor = "nll"
     figures = {"bits_per_dim": "bits per dimension, exact"}
     tiny = {"width": 8, "depth": 2, "num_components": 2, "num_masks": 2, "direct": False}

@@ -35,7 +35,7 @@ class MeanFlow(GenerativeModel):
     example (Eq. 22): 0 is the squared error, 1 nearly its logarithm. `condition=label` tells the network the class.
     """
 
-    modalities = ("image", "points", "latents")
+    modalities = ("image", "points", "series", "latents")
     figures = {
         "velocity_loss": "squared error of the velocity, a part of what is trained, no likelihood",
         "nll": "nats, exact -log p(x) of the probability flow but for nll_step_error",

@@ -29,7 +29,7 @@ class VampVAE(GenerativeModel):
     The weight of log q(z | x) - log p(z) rises from zero in `beta_warmup` steps, as there.
     """
 
-    modalities = ("image", "points")
+    modalities = ("image", "points", "series")
     monitor = "negative_elbo"
     tiny = {"width": 8, "latent_dim": 2, "num_pseudo": 5}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genai_cli.data.base import Spec
 from genai_cli.nn.logistic_mixture import log_probability, logistic_mixture, quantise
-from genai_cli.nn.ranges import from_unit, to_unit
+from genai_cli.nn.ranges import Range, clamp_to_range, from_unit, to_unit
 
 SMALLEST_LOG_SIGMA = -7.0
 _MARGIN = 1e-6  # of uniform noise from 0 and 1, where its quantiles are infinite
@@ -70,10 +70,11 @@ class Level(Conditional):
 
 
 class Real(Conditional):
-    """A number without bounds: a mixture of K Gaussians."""
+    """A real number: a mixture of K Gaussians, whose draws are kept within `value_range` where there is one."""
 
-    def __init__(self, num_components: int):
+    def __init__(self, num_components: int, value_range: Range | None = None):
         self.num_parameters = 3 * num_components
+        self.value_range = value_range
 
     def nll(self, parameters: Tensor, x: Tensor) -> Tensor:
         logits, mean, log_sigma = split_gaussians(parameters)  # each (B, D, K)
@@ -81,14 +82,16 @@ class Real(Conditional):
         log_density = -0.5 * standard.square() - log_sigma - 0.5 * math.log(2 * math.pi)
         return -(logits.log_softmax(-1) + log_density).logsumexp(-1)
 
-    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+    def draw(self, parameters: Tensor, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
+        """`temperature` scales each sigma and divides the logits of the components; 0 is the likeliest one's mean."""
         logits, mean, log_sigma = split_gaussians(parameters)
-        mean, log_sigma = pick(logits, noise[..., 0], mean, log_sigma)
-        return mean + log_sigma.exp() * torch.special.ndtri(noise[..., 1].clamp(_MARGIN, 1 - _MARGIN))
+        mean, log_sigma = pick(logits / max(temperature, _MARGIN), noise[..., 0], mean, log_sigma)
+        value = mean + temperature * log_sigma.exp() * torch.special.ndtri(noise[..., 1].clamp(_MARGIN, 1 - _MARGIN))
+        return clamp_to_range(value, self.value_range)
 
 
 def split_gaussians(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, D, 3 K) to logits, means and log sigmas, (B, D, K) each."""
+    """(..., 3 K) to logits, means and log sigmas, (..., K) each."""
     logits, mean, log_sigma = parameters.float().chunk(3, -1)
     return logits, mean, log_sigma.clamp(min=SMALLEST_LOG_SIGMA)
 
@@ -103,6 +106,6 @@ def pick(logits: Tensor, uniform: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
 
 def conditional_of(spec: Spec, num_components: int) -> Conditional:
     """The distribution of one number of the data of `spec`."""
-    if spec.value_range is None:
-        return Real(num_components)
+    if not spec.has_levels:
+        return Real(num_components, spec.value_range)
     return Coin(spec.value_range) if spec.levels == 2 else Level(num_components, spec.levels)

@@ -5,6 +5,7 @@ examples whose label was dropped in training, which classifier-free guidance nee
 arXiv:2207.12598).
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -23,8 +24,9 @@ Backbone = Literal["unet", "dit", "mlp"]
 class Denoiser(nn.Module):
     """Data (B, *shape), times (B,) and labels (B,) to (B, *shape) in float32. Zero before training.
 
-    `backbone` is by default a U-Net for images and maps of latents, an MLP for points and vectors. The sizes are those
-    of the U-Net; a transformer or an MLP is as wide as its lowest level and has as many blocks, 2 depth levels.
+    `backbone` is by default a U-Net for images and maps of latents, an MLP for points, series and vectors. The sizes
+    are those of the U-Net; a transformer or an MLP is as wide as its lowest level, and has as many blocks, 2 depth
+    levels.
     Times are numbers of the order of 1000, as positions are, or less; `num_times` of them are told, one by default.
     Raises ValueError where data and options do not fit.
     """
@@ -96,7 +98,9 @@ def build_backbone(
         raise ValueError(f"model.backbone={backbone} cannot take {spec.modality}: use model.backbone={fitting[0]}")
     widest, blocks = width * 2 ** (levels - 1), 2 * depth * levels
     if backbone == "mlp":
-        return DenoiserMLP(spec.shape[0], condition_dim=condition_dim, width=widest, depth=blocks, dropout=dropout)
+        return DenoiserMLP(
+            math.prod(spec.shape), condition_dim=condition_dim, width=widest, depth=blocks, dropout=dropout
+        )
     if backbone == "dit":
         return DiT(
             spec.shape, condition_dim=condition_dim, width=widest, depth=blocks, heads=heads, patch=patch,

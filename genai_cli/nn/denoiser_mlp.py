@@ -1,4 +1,4 @@
-"""A denoiser of points: a residual multilayer perceptron that is told the time. What a U-Net is to images."""
+"""A denoiser of points and series: a residual perceptron that is told the time. What a U-Net is to images."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ NUM_FREQUENCIES = 5  # of a coordinate: periods from 8 down to 1/2, where the da
 
 
 class DenoiserMLP(nn.Module):
-    """Points (B, D) and conditions (B, E) to (B, D). `depth` residual blocks of `width` units; zero before training."""
+    """D numbers (B, ...) and conditions (B, E) to (B, ...). `depth` residual blocks of `width` units; zero at first."""
 
     def __init__(self, data_dim: int, *, condition_dim: int, width: int = 128, depth: int = 4, dropout: float = 0.0):
         super().__init__()
@@ -20,10 +20,10 @@ class DenoiserMLP(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        h = self.stem(fourier_features(x, NUM_FREQUENCIES))  # (B, width)
+        h = self.stem(fourier_features(x.flatten(1), NUM_FREQUENCIES))  # (B, width)
         for block in self.blocks:
             h = block(h, condition)
-        return self.head(self.norm(h))
+        return self.head(self.norm(h)).view(x.shape)
 
 
 class ResidualBlock(nn.Module):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from genai_cli.data.base import Spec
 from genai_cli.nn import logistic_mixture as logistics
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.ranges import Range, from_unit, tanh_to_range, to_unit
+from genai_cli.nn.ranges import Range, clamp_to_range, from_unit, tanh_to_range, to_unit
 from genai_cli.nn.ranks import mean_over_ranks
 
 LikelihoodName = Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"]
@@ -79,17 +79,20 @@ class Bernoulli(Likelihood):
 class Gaussian(Likelihood):
     """N(mean, sigma^2) for each coordinate, with one sigma; a density per unit of the data as they are fed.
 
-    Where the data are bounded, a tanh keeps the mean within their range. `sigma=optimal` is in training the root mean
-    squared error of the batch, where its likelihood is largest; evaluation uses the running mean of its logarithm.
+    Where the data are bounded, a tanh keeps the mean within their range; with `is_cut` it is free, and cut off there
+    when it is shown. `sigma=optimal` is in training the root mean squared error of the batch, where its likelihood is
+    largest; evaluation uses the running mean of its logarithm.
     """
 
     log_sigma: Tensor  # ()
 
     def __init__(
-        self, num_outputs: int, value_range: Range | None, sigma: Sigma = "learned", *, momentum: float = 0.05
-    ):
+        self, num_outputs: int, value_range: Range | None, sigma: Sigma = "learned", *, is_cut: bool = False,
+        momentum: float = 0.05,
+    ):  # fmt: skip
         super().__init__()
         self.num_outputs, self.value_range, self.momentum = num_outputs, value_range, momentum
+        self.is_cut = is_cut
         self.is_optimal = sigma == "optimal"
         # Begins small beside the data: from sigma = 1 the decoder of points learns to do without z.
         start = torch.tensor(-1.0 if isinstance(sigma, str) else math.log(sigma))
@@ -99,7 +102,8 @@ class Gaussian(Likelihood):
             self.register_buffer("log_sigma", start)
 
     def nll(self, output: Tensor, x: Tensor) -> Tensor:
-        error = x - self.mean(output.float())
+        output = output.float()
+        error = x - (output if self.is_cut else self.mean(output))
         log_sigma = self._optimal(error.detach()) if self.is_optimal and self.training else self.log_sigma
         return (0.5 * (error / log_sigma.exp()).square() + log_sigma + 0.5 * math.log(2 * math.pi)).sum(1)
 
@@ -111,7 +115,7 @@ class Gaussian(Likelihood):
         return best
 
     def mean(self, output: Tensor) -> Tensor:
-        return tanh_to_range(output, self.value_range)
+        return (clamp_to_range if self.is_cut else tanh_to_range)(output, self.value_range)
 
     def draw(self, output: Tensor, random: RowRandom) -> Tensor:
         x = self.mean(output) + self.log_sigma.exp() * random.normal(output.shape[1])
@@ -177,13 +181,13 @@ class Categorical(Likelihood):
 
 
 def build_likelihood(name: LikelihoodName, spec: Spec, *, sigma: Sigma = "learned", levels: int = 256) -> Likelihood:
-    """`auto` is bernoulli where the data have a range (pixels), gaussian where they have none.
+    """`auto` is bernoulli of pixels, gaussian of real numbers.
 
-    Raises ValueError where the data have no range or no pixels and the likelihood needs them, or where `sigma` or
+    Raises ValueError where the data have no range or no levels and the likelihood needs them, or where `sigma` or
     `levels` would not be read.
     """
     if name == "auto":
-        name = "gaussian" if spec.value_range is None else "bernoulli"
+        name = "bernoulli" if spec.has_levels else "gaussian"
     if name != "gaussian" and sigma != "learned":
         raise ValueError(f"model.sigma={sigma} is read by model.likelihood=gaussian alone, and it is {name}")
     if name in ("bernoulli", "gaussian") and levels != 256:
@@ -192,12 +196,14 @@ def build_likelihood(name: LikelihoodName, spec: Spec, *, sigma: Sigma = "learne
         raise ValueError(f"model.levels={levels} must be at least 2: black and white")
     data_dim = math.prod(spec.shape)
     if name == "gaussian":
-        return Gaussian(data_dim, spec.value_range, sigma)
+        return Gaussian(data_dim, spec.value_range, sigma, is_cut=not spec.has_levels)
     if spec.value_range is None:
         raise ValueError(
             f"model.likelihood={name} needs data with a range, which {spec.modality} do not have: "
             "use model.likelihood=gaussian"
         )
+    if not spec.has_levels:
+        raise ValueError(f"model.likelihood={name} is of levels, and {spec.modality} are real numbers: use gaussian")
     if name == "bernoulli":
         return Bernoulli(data_dim, spec.value_range)
     if name == "categorical":

@@ -22,7 +22,10 @@ from tests.models.test_contract import SPECS, tiny_split
 SMALL = {
     "ddpm": ("model=ddpm", "dataset=toy2d", "dataset.size=200", "dataset.held_out=300", "model.width=8"),
     "gpt": ("model=gpt", "dataset=text", "model.width=16", "model.depth=1", "model.heads=2", "dataset.length=24"),
-}
+    "series": (
+        "model=wavenet", "dataset=sines", "dataset.size=100", "dataset.held_out=260", "model.width=8", "model.depth=2",
+    ),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,18 @@ def test_options_of_sample_change_the_samples_and_stand_in_the_protocol(runs: Pa
     assert few["protocol"]["sampler"]["solver"] == "ddim"
     assert few["value"] != default["value"] and few["protocol_id"] != default["protocol_id"]
     assert few == again
+
+
+def test_series_are_compared_as_vectors_and_scored_by_the_model(runs: Path, capsys):
+    words = ["evaluate", f"run={runs}/series", "num_samples=250", "device=cpu"]
+    assert cli.run([*words, "metrics=[figures,frechet]", "temperature=0.5"]) == 0
+    metrics = metrics_of(read_records(runs / "series")[-1])
+    assert metrics["nll"]["protocol"]["n_real"] == 260 and metrics["nll"]["unit"] == "nats"
+    assert metrics["frechet"]["protocol"]["preprocessing"].endswith("as one vector")
+    assert metrics["frechet"]["protocol"]["sampler"]["temperature"] == 0.5
+    assert metrics["frechet"]["controls"]["real"] < metrics["frechet"]["controls"]["noise"]
+    assert cli.run([*words, "metrics=[frechet]", "length=30"]) == 2
+    assert "length=30: data are compared as windows of 24" in capsys.readouterr().err
 
 
 def test_passages_of_a_greedy_model_are_one_over_and_over(runs: Path):

@@ -59,10 +59,13 @@ SPECS = {
     "codes": Spec("codes", (9,), tokenizer=Numbers(8).to_json(), vocabulary_size=8, classes=("even", "odd")),
     "latents": Spec("latents", (2, 4, 4), classes=("even", "odd")),
     "rolls": Spec("rolls", (10, 88), (0.0, 1.0), levels=2),
+    "series": Spec("series", (6, 2), (0.0, 1.0), columns=("a", "b")),
+    "audio": Spec("audio", (16,), (-1.0, 1.0), classes=("even", "odd"), sample_rate=100),
 }  # fmt: skip
 DATASETS = {  # a preset of each modality, to compose with
     "image": "mnist", "points": "toy2d", "text": "text", "music": "chorales", "molecules": "qm9",
     "codes": "codes dataset.run=first", "latents": "latents dataset.run=first", "rolls": "jsb_rolls",
+    "series": "sines", "audio": "tones",
 }  # fmt: skip
 
 
@@ -128,7 +131,8 @@ def tiny_split(spec: Spec, count: int = NUM_EXAMPLES) -> TensorSplit:
         rows = {"roll": (data > 1.5).float(), "mask": torch.ones(count, spec.shape[0], dtype=torch.bool)}
         return TensorSplit(rows, lambda rows: rows)
     if spec.value_range is not None:
-        data = data.mul(2).tanh()
+        low, high = spec.value_range
+        data = low + (high - low) * (data.mul(2).tanh() + 1) / 2
     rows = {spec.key: data, "label": torch.arange(count) % 2}
     if spec.source is not None:
         rows["source"] = torch.randn(count, *spec.source.shape, generator=random).mul(2).tanh()

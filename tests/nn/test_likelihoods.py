@@ -115,6 +115,18 @@ def test_what_would_not_be_read_is_refused(name, spec, options, words):
         build_likelihood(name, spec, **options)
 
 
+def test_the_mean_of_bounded_real_numbers_is_cut_off_where_it_is_shown():
+    """The density knows of no ends: a mean beyond them is told as it is."""
+    spec = Spec("series", (2, 1), (0.0, 1.0), columns=("a",))
+    likelihood = build_likelihood("auto", spec, sigma=0.5)
+    output, x = torch.tensor([[-0.3, 1.4]]), torch.tensor([[0.0, 1.0]])
+    assert likelihood.mean(output).tolist() == [[0.0, 1.0]]
+    expected = -Normal(output, 0.5).log_prob(x).sum(1)
+    torch.testing.assert_close(likelihood.nll(output, x), expected)
+    with pytest.raises(ValueError, match="series are real numbers: use gaussian"):
+        build_likelihood("bernoulli", spec)
+
+
 def test_bits_are_of_whole_levels_alone():
     """A uniform choice among 4 levels costs 2 bits for each number."""
     nll = torch.tensor([12 * math.log(4)])

@@ -22,6 +22,14 @@ def test_each_image_is_above_its_partner(count, shown):
     assert torch.equal(below, -1 - above)
 
 
+@pytest.mark.parametrize(("count", "shown", "columns"), [(32, 6, 3), (5, 3, 3), (2, 2, 2)])
+def test_each_series_is_above_its_partner_in_rows_of_three(count, shown, columns):
+    upper = torch.arange(count).view(count, 1, 1).expand(-1, 4, 2)
+    order = alternate_rows(upper, -1 - upper)[:, 0, 0]
+    above, below = order.view(-1, 2, columns).unbind(1)
+    assert torch.equal(above.flatten(), torch.arange(shown)) and torch.equal(below, -1 - above)
+
+
 def test_columns_stand_next_to_each_other_in_a_sheet() -> None:
     source, made, truth = (torch.full((30, channels, 2, 2), float(channels)) for channels in (1, 3, 3))
     shown = side_by_side(source, made, truth)
