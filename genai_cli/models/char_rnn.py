@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genai_cli.data.base import Batch, Spec
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
-from genai_cli.nn.next_token import next_token_figures, next_token_loss
+from genai_cli.nn.next_token import next_token_figures, next_token_loss, without_padding
 from genai_cli.nn.random import RowRandom
 from genai_cli.rules import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.generation import generate
@@ -64,9 +64,11 @@ class CharRNN(GenerativeModel):
         return self.head(features)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        batch = without_padding(batch)
         return next_token_loss(self(batch["tokens"][:, :-1]), batch), {}
 
     def evaluate(self, batch: Batch) -> Metrics:
+        batch = without_padding(batch)
         return next_token_figures(self(batch["tokens"][:, :-1]), batch)
 
     @torch.inference_mode()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from genai_cli.data.base import Batch, Spec
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics
-from genai_cli.nn.next_token import masked_mean, next_token_figures, next_token_loss
+from genai_cli.nn.next_token import masked_mean, next_token_figures, next_token_loss, without_padding
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.transformer import Transformer
 from genai_cli.rules import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
@@ -71,9 +71,11 @@ class GPT(GenerativeModel):
         return [*self.transformer.blocks, self]
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        batch = without_padding(batch)
         return next_token_loss(self(batch["tokens"][:, :-1]), batch), {}
 
     def evaluate(self, batch: Batch) -> Metrics:
+        batch = without_padding(batch)
         return next_token_figures(self(batch["tokens"][:, :-1]), batch)
 
     def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ class GPT(GenerativeModel):
         A token is predicted from at most `context` tokens. When these are full, the latest half of them is kept and
         the rest forgotten: the positions start again at 0, as in training, and the cache is filled anew.
         """
-        places = self.stream(
+        places = self._tokens(
             random, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
             repetition_penalty=repetition_penalty, length=length, prompt=prompt, prompts=prompts, stop=stop, beam=beam,
             grammar=grammar,
@@ -112,31 +114,39 @@ class GPT(GenerativeModel):
     @torch.inference_mode()
     def stream(self, random: RowRandom, *, length: int | None = None, **options: Any) -> Iterator[Tensor]:
         """See `samplers.generation.generate` for the options."""
+        yield from self._tokens(random, length=length, **options)
+
+    def _tokens(self, random: RowRandom, *, length: int | None, **options: Any) -> Iterator[Tensor]:
         length = self.context if length is None else length
-        yield from generate(CachedPredictor(self), self.tokenizer, random, length=length, **options)
+        return generate(CachedPredictor(self), self.tokenizer, random, length=length, **options)
 
 
 class CachedPredictor:
     """Next-token logits of growing sequences, each token read once: what is read stays in key-value caches."""
 
     def __init__(self, model: GPT):
-        self.model = model
+        self.context, self.transformer = model.context, model.transformer
+        self.embedding = model.embedding.weight
+        self.head = (self.embedding if model.head is None else model.head.weight).t()  # (C, V)
         self.caches = model.transformer.new_caches()
         self.start: int | None = None  # where the window that the caches hold begins
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, V)."""
-        now, context = tokens.shape[1], self.model.context
+        now, context = tokens.shape[1], self.context
         if self.start is None:
             self.start = max(0, now - context)
         elif now - self.start > context:
             self.start = now - max(1, context // 2)
             for cache in self.caches:
                 cache.clear()
-        fresh = tokens[:, self.start + self.caches[0].length :]
+        seen = self.start + self.caches[0].length
+        if now - seen == 1 and self.transformer.can_step(tokens):
+            x = self.embedding.index_select(0, tokens.select(1, seen))  # (B, C)
+            return torch.mm(self.transformer.step(x, self.caches), self.head)
         # `forward`, not a call: where training is compiled, every new length would be compiled too.
-        features = self.model.transformer.forward(self.model.embedding.forward(fresh), self.caches)
-        return self.model.logits(features[:, -1])
+        features = self.transformer.forward(F.embedding(tokens[:, seen:], self.embedding), self.caches)
+        return torch.mm(features[:, -1], self.head)
 
     def select(self, rows: Tensor) -> None:
         for cache in self.caches:

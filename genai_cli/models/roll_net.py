@@ -2,8 +2,8 @@
 
 `genai train model=roll_net dataset=jsb_rolls`. What was played is read by dilated causal convolutions (Bai et al. 2018,
 arXiv:1803.01271), an LSTM or a GRU; attention after them finds what was played long ago (Wang et al. 2019,
-arXiv:1907.05572). The notes of a frame are independent given the past, as in the published figures, or told one from
-the other (`output=nade`).
+arXiv:1907.05572), and what followed the same frames is recalled (`nn/recall.py`). The notes of a frame are independent
+given the past, as in the published figures, or told one from the other (`output=nade`).
 """
 
 from typing import Literal
@@ -16,6 +16,7 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.nade import NADE
 from genai_cli.nn.random import RowRandom
+from genai_cli.nn.recall import Recall
 from genai_cli.nn.temporal import TemporalConvNet
 from genai_cli.nn.transformer import KeyValueCache, Transformer
 from genai_cli.rules import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
@@ -36,7 +37,7 @@ class RollNet(GenerativeModel):
         "output == 'nade' or nade_width == 32": "nade_width belongs to output=nade",
         "reader == 'tcn' or kernel == 3": "kernel belongs to reader=tcn",
     }
-    tiny = {"width": 8, "attention": 1, "heads": 2, "dropout": 0.0, "input_dropout": 0.0}
+    tiny = {"width": 8, "recall": 2, "attention": 1, "heads": 2, "dropout": 0.0, "input_dropout": 0.0}
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class RollNet(GenerativeModel):
         kernel: PositiveInt = 3,
         attention: NonNegativeInt = 0,
         heads: PositiveInt = 4,
+        recall: NonNegativeInt = 0,
         output: Literal["bernoulli", "nade"] = "bernoulli",
         nade_width: PositiveInt = 32,
         dropout: Fraction = 0.5,
@@ -68,6 +70,7 @@ class RollNet(GenerativeModel):
             )
         self.head = nn.Linear(width, num_keys)
         nn.init.constant_(self.head.bias, -3.0)  # of 88 notes about four sound
+        self.recall = Recall(recall) if recall > 0 else None
         self.nade = NADE(num_keys, nade_width, condition_dim=width) if output == "nade" else None
 
     def features(self, past: Tensor, memory: "Memory | None" = None) -> Tensor:
@@ -81,10 +84,16 @@ class RollNet(GenerativeModel):
             x = self.transformer(x, None if memory is None else memory.caches)
         return x
 
+    def logits(self, features: Tensor, past: Tensor) -> Tensor:
+        """Of each note, without what the other notes of its frame tell of it: features (B, T, C) to (B, T, 88)."""
+        logits = self.head(features).float()
+        return logits if self.recall is None else self.recall(logits, past)
+
     def nll(self, roll: Tensor) -> Tensor:
         """-log p of each frame given those before it, (B, T, 88) to (B, T), in nats."""
-        features = self.features(F.pad(roll, (0, 0, 1, -1)))
-        logits = self.head(features).float()
+        past = F.pad(roll, (0, 0, 1, -1))
+        features = self.features(past)
+        logits = self.logits(features, past)
         if self.nade is not None:
             logits = logits + self.nade(features, roll).float()
         return F.binary_cross_entropy_with_logits(logits, roll, reduction="none").sum(2)
@@ -132,16 +141,18 @@ class RollNet(GenerativeModel):
         memory = Memory(self)
         frames = []
         for t in range(total):
-            features = self.features(frame[:, None], memory)[:, 0]  # (B, C)
-            frame = given[t].expand_as(frame) if t < len(given) else self._draw(features, random, temperature)
+            features = self.features(frame[:, None], memory)  # (B, 1, C)
+            past = torch.stack([torch.zeros_like(frame), *frames], 1)  # (B, t + 1, 88)
+            frame = given[t].expand_as(frame) if t < len(given) else self._draw(features, past, random, temperature)
             frames.append(frame)
         return torch.stack(frames, 1)
 
-    def _draw(self, features: Tensor, random: RowRandom, temperature: float) -> Tensor:
-        """The notes of one frame, (B, 88)."""
-        logits, threshold = self.head(features), random.uniform(self.spec.shape[1])
+    def _draw(self, features: Tensor, past: Tensor, random: RowRandom, temperature: float) -> Tensor:
+        """The notes of the frame after `past` (B, T, 88), of which the last `features` (B, 1, C) speak: (B, 88)."""
+        threshold = random.uniform(self.spec.shape[1])
+        logits = self.logits(features.expand(*past.shape[:2], -1), past)[:, -1]
         if self.nade is not None:
-            return self.nade.draw(features, logits, threshold, temperature)
+            return self.nade.draw(features[:, 0], logits, threshold, temperature)
         return (threshold < (logits / temperature).sigmoid()).to(logits.dtype)
 
 

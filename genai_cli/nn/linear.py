@@ -39,13 +39,6 @@ def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return _Linear.apply(x, weight, bias)
 
 
-def add_linear(residual: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """`residual` (B, out) + x W^T of `x` (B, in): one operator in place of two where they are short."""
-    if x.numel() * len(weight) < SMALLEST:
-        return torch.addmm(residual, x, weight.t())
-    return residual + fast_linear(x, weight)
-
-
 class _Linear(torch.autograd.Function):
     """x W^T + b. Whoever wants the gradient of only the input or only the weights computes no other."""
 

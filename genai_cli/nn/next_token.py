@@ -13,6 +13,19 @@ def masked_targets(batch: Batch) -> Tensor:
     return batch["tokens"][:, 1:].masked_fill(~batch["mask"], IGNORED)
 
 
+def without_padding(batch: Batch) -> Batch:
+    """The batch without the places after the last target that counts in any row, which a causal model need not read.
+
+    Not on a GPU, which would have to be waited for to know that place.
+    """
+    mask = batch["mask"]
+    if mask.is_cuda or bool(mask[:, -1].any()):
+        return batch
+    longest = int(mask.any(0).nonzero()[-1]) + 1
+    rows = {**batch, "tokens": batch["tokens"][:, : longest + 1], "mask": mask[:, :longest]}
+    return Batch(rows, batch.random, batch.shared)
+
+
 def next_token_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Nats per token, a mean over the targets that count. `logits` (B, T, V)."""
     return F.cross_entropy(logits.float().flatten(0, 1), masked_targets(batch).flatten())

@@ -63,9 +63,10 @@ def permuted(positions: Tensor, length: int, key: int) -> Tensor:
 def inverse_cdf(logits: Tensor, threshold: Tensor) -> Tensor:
     """(B,) int64: the token of softmax of `logits` (B, V) at which its cumulative distribution passes `threshold`
     (B, 1) in [0, 1)."""
-    cumulative = logits.double().softmax(-1).cumsum(-1)  # (B, V)
-    threshold = threshold.double() * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
+    last = logits.shape[-1] - 1
+    cumulative = torch.softmax(logits, -1, dtype=torch.float64).cumsum(-1)  # (B, V)
+    threshold = cumulative.narrow(1, last, 1) * threshold
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_(max=last)
 
 
 class RowRandom(ABC):

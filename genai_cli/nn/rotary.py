@@ -31,3 +31,9 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     cos, sin = rotation
     turned = x * cos + x.roll(x.shape[-1] // 2, -1) * sin
     return turned.type_as(x)  # under autocast x is bfloat16, the tables are not
+
+
+def rotate_into(out: Tensor, x: Tensor, rotation: Rotation) -> None:
+    """`rotate` of one token, (B, N, D), into `out` of that shape: nothing is recorded for a backward pass."""
+    cos, sin = rotation
+    torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin, out=out)

@@ -3,60 +3,59 @@
 Attention is fused (`scaled_dot_product_attention`); queries, keys and values come from one product.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genai_cli.nn.linear import FastLinear, add_linear, fast_linear
-from genai_cli.nn.rotary import Rotary, Rotation, rotate
+from genai_cli.nn.linear import SMALLEST, FastLinear
+from genai_cli.nn.rotary import Rotary, Rotation, rotate, rotate_into
 
 Activation = Literal["gelu", "relu2", "swiglu"]
 Positions = Literal["rotary", "learned"]
 
 
 class KeyValueCache:
-    """Keys and values of the tokens that one attention layer has seen, in buffers allocated once for `capacity`."""
+    """Keys and values of the tokens that one attention layer has seen, in a buffer allocated once for `capacity`."""
 
     def __init__(self, capacity: int):
         self.capacity = capacity
         self.length = 0  # tokens held
-        self.weights: tuple[Tensor, ...] | None = None  # of the block that it belongs to, see `Block.step`
-        self._keys: Tensor | None = None  # (B, capacity, N, D)
-        self._values: Tensor | None = None
+        self.weights: BlockWeights | None = None  # of its block, looked up at the first step: they must not change
+        self._held: Tensor | None = None  # (B, 2 N, capacity, D): keys, then values
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add (B, T, N, D) keys and values; return all that are held, each (B, length, N, D)."""
-        start, stop = self.length, self.length + keys.shape[1]
-        all_keys, all_values = self._buffers(keys, stop)
-        all_keys[:, start:stop] = keys
-        all_values[:, start:stop] = values
+        heads, start, stop = keys.shape[2], self.length, self.length + keys.shape[1]
+        held = self._buffer(keys[:, 0], 2 * heads, stop)
+        held[:, :heads, start:stop] = keys.transpose(1, 2)
+        held[:, heads:, start:stop] = values.transpose(1, 2)
         self.length = stop
-        return all_keys[:, :stop], all_values[:, :stop]
+        return held[:, :heads, :stop].transpose(1, 2), held[:, heads:, :stop].transpose(1, 2)
 
-    def append_token(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """`append` of one token, (B, N, D); what is held comes by head, each (B, N, length, D)."""
-        place, stop = self.length, self.length + 1
-        all_keys, all_values = self._buffers(keys, stop)
-        all_keys.select(1, place).copy_(keys)
-        all_values.select(1, place).copy_(values)
-        self.length = stop
-        return all_keys.narrow(1, 0, stop).transpose(1, 2), all_values.narrow(1, 0, stop).transpose(1, 2)
+    def append_token(self, keys_values: Tensor) -> tuple[Tensor, ...]:
+        """`append` of one token, (B, 2 N, D): keys, then values; what is held comes by head, each (B, N, length, D)."""
+        place, heads = self.length, keys_values.shape[1]
+        held = self._buffer(keys_values, heads, place + 1)
+        held.select(2, place).copy_(keys_values)
+        self.length = place + 1
+        return held.narrow(2, 0, place + 1).split_with_sizes((heads // 2, heads // 2), 1)
 
-    def _buffers(self, keys: Tensor, needed: int) -> tuple[Tensor, Tensor]:
-        """Those of the sequences of `keys` (B, ..., N, D), with room for `needed` tokens."""
+    def _buffer(self, token: Tensor, heads: int, needed: int) -> Tensor:
+        """That of the sequences of `token` (B, ..., D), with room for `needed` tokens."""
         assert needed <= self.capacity, f"{needed} tokens in a cache for {self.capacity}"
-        if self._keys is None or self._values is None or len(self._keys) != len(keys):
-            assert self.length == 0, f"{len(keys)} sequences after a cache was begun with another number"
-            shape = (len(keys), self.capacity, *keys.shape[-2:])
-            self._keys, self._values = keys.new_empty(shape), keys.new_empty(shape)
-        return self._keys, self._values
+        batch, held = token.shape[0], self._held
+        if held is None or held.shape[0] != batch:
+            assert self.length == 0, f"{batch} sequences after a cache was begun with another number"
+            held = self._held = token.new_empty(batch, heads, self.capacity, token.shape[-1])
+        return held
 
     def select(self, rows: Tensor) -> None:
         """Hold the sequences `rows` (B',) in place of all."""
-        if self._keys is not None and self._values is not None:
-            self._keys, self._values = self._keys[rows], self._values[rows]
+        if self._held is not None:
+            self._held = self._held[rows]
 
     def clear(self) -> None:
         """Forget the tokens, keep the buffers."""
@@ -158,39 +157,52 @@ class Block(nn.Module):
         x = x + drop(self.attention(self.attention_norm(x), rotation, cache), self.dropout, self.training)
         return x + drop(self.feed_forward(self.feed_forward_norm(x)), self.dropout, self.training)
 
-    def step(self, x: Tensor, rotation: Rotation | None, cache: KeyValueCache) -> Tensor:
-        """`forward` of the next token of each row, (B, C) -> (B, C), when nothing is dropped out.
-
-        The same arithmetic without modules in between: of one token, calling them takes longer than computing. For
-        that reason, too, the cache keeps the weights that the first step has looked up: they must not change while it
-        is in use.
-        """
-        attention = self.attention
-        num_queries, num_keys, head_dim = attention.heads, attention.kv_heads, attention.head_dim
-        if cache.weights is None:
-            cache.weights = self.weights()
-        attention_norm, qkv_weight, mix_weight, feed_forward_norm, into_weight, out_weight = cache.weights
-        normed = torch.layer_norm(x, x.shape[1:], attention_norm)
-        qkv = fast_linear(normed, qkv_weight).view(len(x), -1, head_dim)
-        qk, values = qkv.split_with_sizes((num_queries + num_keys, num_keys), 1)
-        qk = torch.layer_norm(qk, (head_dim,))
-        if rotation is not None:
-            qk = rotate(qk, rotation)
-        queries, keys = qk.split_with_sizes((num_queries, num_keys), 1)  # (B, N, D)
-        keys, values = cache.append_token(keys, values)  # (B, N, T, D)
-        mixed = F.scaled_dot_product_attention(queries.unsqueeze(2), keys, values, enable_gqa=num_keys < num_queries)
-        x = add_linear(x, mixed.view_as(x), mix_weight)
-        normed = torch.layer_norm(x, x.shape[1:], feed_forward_norm)
-        hidden = self.feed_forward.activate(fast_linear(normed, into_weight))
-        return add_linear(x, hidden, out_weight)
-
-    def weights(self) -> tuple[Tensor, ...]:
-        """In the order in which a token meets them."""
+    def weights(self) -> "BlockWeights":
         attention, feed_forward = self.attention, self.feed_forward
-        return (
-            self.attention_norm.weight, attention.qkv.weight, attention.out.weight,
-            self.feed_forward_norm.weight, feed_forward.into.weight, feed_forward.out.weight,
+        return BlockWeights(
+            attention.heads, attention.kv_heads, attention.head_dim, feed_forward.activate,
+            self.attention_norm.weight, attention.qkv.weight.t(), attention.out.weight.t(),
+            self.feed_forward_norm.weight, feed_forward.into.weight.t(), feed_forward.out.weight.t(),
         )  # fmt: skip
+
+
+class BlockWeights(NamedTuple):
+    """What a token meets in a block, in that order; matrices are turned so that they stand on its right."""
+
+    num_queries: int
+    num_keys: int
+    head_dim: int
+    activate: Callable[[Tensor], Tensor]
+    attention_norm: Tensor
+    qkv: Tensor
+    mix: Tensor
+    feed_forward_norm: Tensor
+    into: Tensor
+    out: Tensor
+
+
+def step_block(x: Tensor, rotation: Rotation | None, weights: BlockWeights, cache: KeyValueCache) -> Tensor:
+    """`Block.forward` of the next token of each row, (B, C) -> (B, C), when nothing is dropped out or differentiated.
+
+    The same arithmetic without modules in between, in as few operators and calls as there can be: of one token,
+    calling them takes longer than computing.
+    """
+    num_queries, num_keys, head_dim, activate, attention_norm, qkv, mix, feed_forward_norm, into, out = weights
+    size = x.shape
+    normed = torch.layer_norm(x, size[1:], attention_norm)
+    heads = torch.mm(normed, qkv).view(size[0], num_queries + 2 * num_keys, head_dim)
+    qk = heads.narrow(1, 0, num_queries + num_keys)
+    normed = torch.layer_norm(qk, (head_dim,))
+    if rotation is None:
+        qk.copy_(normed)
+    else:
+        rotate_into(qk, normed, rotation)
+    queries, keys_values = heads.split_with_sizes((num_queries, 2 * num_keys), 1)
+    keys, values = cache.append_token(keys_values)  # each (B, N, T, D)
+    mixed = F.scaled_dot_product_attention(queries.unsqueeze(2), keys, values, enable_gqa=num_keys < num_queries)
+    x = torch.addmm(x, mixed.view(size), mix)
+    hidden = activate(torch.mm(torch.layer_norm(x, size[1:], feed_forward_norm), into))
+    return torch.addmm(x, hidden, out)
 
 
 class Transformer(nn.Module):
@@ -215,6 +227,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.context = context
         self.dropout = dropout
+        self.num_weights = 4 * width * width  # of the largest matrix of a block
         self.rotary = Rotary(width // heads, context) if positions == "rotary" else None
         self.position = nn.Embedding(context, width) if positions == "learned" else None
         self.blocks = nn.ModuleList(
@@ -226,8 +239,8 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C), T <= context. With caches (`new_caches`), `x` follow the tokens that they hold."""
-        if caches and x.shape[1] == 1 and not self.training and not torch.is_autocast_enabled(x.device.type):
-            return self._step(x[:, 0], caches)[:, None]
+        if caches and x.shape[1] == 1 and self.can_step(x):
+            return self.step(x[:, 0], caches)[:, None]
         start = caches[0].length if caches else 0
         stop = start + x.shape[1]
         if self.position is not None:
@@ -238,14 +251,23 @@ class Transformer(nn.Module):
             x = block(x, rotation, caches[index] if caches else None)
         return self.norm(x)
 
-    def _step(self, x: Tensor, caches: list[KeyValueCache]) -> Tensor:
-        """`forward` of one token that follows those of the caches, (B, C) -> (B, C)."""
+    def can_step(self, x: Tensor) -> bool:
+        """Whether `step` takes the next token of the rows of `x` (B, ..., C): where its products are short."""
+        is_plain = not self.training and not torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+        return is_plain and x.shape[0] * self.num_weights < SMALLEST
+
+    def step(self, x: Tensor, caches: list[KeyValueCache]) -> Tensor:
+        """`forward` of one token that follows those of the caches, (B, C) -> (B, C); see `step_block`."""
         place = caches[0].length
         if self.position is not None:
             x = x + self.position.weight[place]
         rotation = self.rotary.forward(place, place + 1) if self.rotary is not None else None
-        for block, cache in zip(self.blocks, caches, strict=True):
-            x = block.step(x, rotation, cache)
+        if caches[0].weights is None:
+            for block, cache in zip(self.blocks, caches, strict=True):
+                cache.weights = block.weights()
+        for cache in caches:
+            assert cache.weights is not None, "they are looked up for all blocks together"
+            x = step_block(x, rotation, cache.weights, cache)
         return torch.layer_norm(x, x.shape[1:], self.norm.weight)
 
     def new_caches(self) -> list[KeyValueCache]:

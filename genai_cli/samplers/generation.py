@@ -161,23 +161,25 @@ def draw_sequences(
             tokens[:, now] = filler
             yield tokens[:, now]
             continue
-        seen = tokens[:, :now]
+        seen = tokens.narrow(1, 0, now)
         logits = predict(seen.clamp(min=0) if may_end else seen)  # (B, V)
         if repetition_penalty != 1.0:
             logits = penalise_repetition(logits, seen, repetition_penalty)
         if grammar is not None:
             logits = logits.masked_fill(~grammar.allowed(tokens.shape[1] - now), -torch.inf)
         drawn = draw_tokens(logits, random, **decoding)
-        drawn = drawn.masked_fill(is_over, filler) if may_end else drawn
-        is_given = now < known  # (B,)
-        tokens[:, now] = torch.where(is_given, tokens[:, now], drawn) if now < last_given else drawn
+        if may_end:
+            drawn = drawn.masked_fill(is_over, filler)
+        if now < last_given:
+            drawn = torch.where(now < known, tokens[:, now], drawn)
+        tokens.select(1, now).copy_(drawn)
         if end is not None:
-            is_over |= ~is_given & (drawn == end)
+            is_over |= (now >= known) & (drawn == end)
         if is_finished is not None:
-            is_over |= ~is_given & is_finished(tokens[:, : now + 1])
+            is_over |= (now >= known) & is_finished(tokens[:, : now + 1])
         if grammar is not None:
-            grammar.advance(tokens[:, now])
-        yield tokens[:, now]
+            grammar.advance(drawn)
+        yield drawn
 
 
 def search_sequences(

@@ -15,6 +15,7 @@ from genai_cli.data.music_tokens import VoiceTokenizer
 from genai_cli.data.tokenizers import ByteTokenizer, CharTokenizer
 from genai_cli.data.windows import TokenWindows
 from genai_cli.models.gpt import GPT
+from genai_cli.nn.next_token import without_padding
 from genai_cli.nn.random import BatchRandom, RowRandom, SampleRandom
 from genai_cli.overrides import Overrides
 from genai_cli.samplers.decoding import draw_tokens
@@ -79,6 +80,17 @@ def test_masked_targets_do_not_count() -> None:
     assert found["weight"].tolist() == [8, 5, 1, 3]
     mean = (found["nll"] * found["weight"]).sum() / found["weight"].sum()
     torch.testing.assert_close(mean, model.loss(batch_of(tokens, mask))[0])
+
+
+def test_places_after_the_last_target_are_not_read() -> None:
+    """Padding is cut off: every target counts all the same, and what is not at the end of all rows stays."""
+    model, tokens = far_from_uniform(tiny_gpt()), random_tokens()
+    mask = torch.arange(CONTEXT) < torch.tensor([[5], [3], [6], [2]])
+    mask[:, 1] = False
+    assert without_padding(batch_of(tokens, mask))["tokens"].shape == (4, 7)
+    nll = F.cross_entropy(model(tokens[:, :-1]).transpose(1, 2), tokens[:, 1:], reduction="none")  # (B, T)
+    torch.testing.assert_close(model.loss(batch_of(tokens, mask))[0], nll[mask].mean())
+    torch.testing.assert_close(model.evaluate(batch_of(tokens, mask))["nll"], (nll * mask).sum(1) / mask.sum(1))
 
 
 def test_figures_of_all_windows_are_those_of_the_text() -> None:

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from genai_cli.nn import linear
-from genai_cli.nn.linear import FastLinear, add_linear
+from genai_cli.nn.linear import FastLinear
 
 WAYS = ["plain", "oneDNN"] if hasattr(torch.ops.mkldnn, "_linear_pointwise") else ["plain"]
 Pair = tuple[FastLinear, nn.Linear]
@@ -79,11 +79,3 @@ def test_what_is_compiled_equals_what_is_not(pair: Pair, bias: bool) -> None:
         results.append([y, x.grad, *[parameter.grad for parameter in layer.parameters()]])
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.parametrize("smallest", [0, linear.SMALLEST])
-def test_a_product_is_added_on_either_way(pair: Pair, smallest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "SMALLEST", smallest)
-    residual, x = torch.linspace(-2, 2, 21).view(3, 7), torch.linspace(-1, 1, 36).view(3, 12)
-    found = add_linear(residual, x, pair[0].weight)
-    torch.testing.assert_close(found, residual + x @ pair[1].weight.t())

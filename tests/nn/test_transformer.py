@@ -35,6 +35,7 @@ def test_future_inputs_get_no_gradient(positions: str, kv_heads: int | None) -> 
 
 @every_variant
 @pytest.mark.parametrize("first", [1, 4, CONTEXT])
+@torch.no_grad()
 def test_cache_equals_full_forward(positions: str, kv_heads: int | None, first: int) -> None:
     """`first` tokens at once, then one at a time; and again with the same buffers, cleared."""
     model, caches = transformer(positions=positions, kv_heads=kv_heads), None
@@ -47,6 +48,7 @@ def test_cache_equals_full_forward(positions: str, kv_heads: int | None, first: 
 
 
 @pytest.mark.parametrize("activation", ["relu2", "swiglu"])
+@torch.no_grad()
 def test_a_step_of_one_token_is_the_forward_pass_of_every_kind(activation: str) -> None:
     model, x = transformer(activation=activation), inputs()
     caches = model.new_caches()
@@ -54,11 +56,15 @@ def test_a_step_of_one_token_is_the_forward_pass_of_every_kind(activation: str) 
     torch.testing.assert_close(torch.cat(parts, 1), model(x), atol=1e-10, rtol=0)
 
 
-def test_cache_equals_full_forward_in_single_precision() -> None:
+@pytest.mark.parametrize("is_differentiated", [False, True])
+def test_cache_equals_full_forward_in_single_precision(is_differentiated: bool) -> None:
+    """By steps of their own, or by the modules, which record what they do."""
     model, x = transformer().float(), inputs().float()
     caches = model.new_caches()
-    parts = [model(x[:, t : t + 1], caches) for t in range(CONTEXT)]
-    torch.testing.assert_close(torch.cat(parts, 1), model(x), atol=1e-5, rtol=0)
+    with torch.set_grad_enabled(is_differentiated):
+        assert model.can_step(x) != is_differentiated
+        parts = [model(x[:, t : t + 1], caches) for t in range(CONTEXT)]
+        torch.testing.assert_close(torch.cat(parts, 1), model(x), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2])
