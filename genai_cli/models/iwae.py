@@ -50,7 +50,7 @@ class IWAE(GenerativeModel):
         super().__init__(spec)
         self.k, self.latent_dim, self.lower_dim = k, latent_dim, lower_dim
         first_dim = lower_dim or latent_dim
-        self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
+        self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels, from_mean=True)
         size = {"backbone": backbone, "width": width, "depth": depth, "activation": nn.Tanh}
         self.encoder = build_encoder(spec, 2 * first_dim, **size)
         self.decoder = build_decoder(spec, first_dim, self.likelihood.num_outputs, **size)

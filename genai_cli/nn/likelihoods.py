@@ -58,22 +58,43 @@ class Bernoulli(Likelihood):
 
     Exact for black and white pixels. For grey ones it is the customary cross-entropy: a bound in nats that compares
     only with others of its kind, for it is no density over [0, 1] (Loaiza-Ganem & Cunningham 2019).
+    With `from_mean` outputs are relative to the log odds of the first batch in training: a decoder at rest says what
+    is always dark, which it would otherwise spend thousands of steps to learn.
     """
 
-    def __init__(self, num_outputs: int, value_range: Range):
+    log_odds: Tensor  # (D,)
+    is_set: Tensor  # bool
+
+    def __init__(self, num_outputs: int, value_range: Range, *, from_mean: bool = False):
         super().__init__()
-        self.num_outputs, self.value_range = num_outputs, value_range
+        self.num_outputs, self.value_range, self.from_mean = num_outputs, value_range, from_mean
+        if from_mean:
+            self.register_buffer("log_odds", torch.zeros(num_outputs))
+            self.register_buffer("is_set", torch.tensor(False))
 
     def nll(self, output: Tensor, x: Tensor) -> Tensor:
         unit = to_unit(x, self.value_range)
-        return F.binary_cross_entropy_with_logits(output.float(), unit, reduction="none").sum(1)
+        if self.from_mean and self.training and not self.is_set:
+            self._measure(unit)
+        logits = self._logits(output).float()
+        return F.binary_cross_entropy_with_logits(logits, unit, reduction="none").sum(1)
 
     def mean(self, output: Tensor) -> Tensor:
-        return from_unit(output.sigmoid(), self.value_range)
+        return from_unit(self._logits(output).sigmoid(), self.value_range)
 
     def draw(self, output: Tensor, random: RowRandom) -> Tensor:
-        is_one = random.uniform(output.shape[1]) < output.sigmoid()
+        is_one = random.uniform(output.shape[1]) < self._logits(output).sigmoid()
         return from_unit(is_one.to(output.dtype), self.value_range)
+
+    def _logits(self, output: Tensor) -> Tensor:
+        return output + self.log_odds if self.from_mean else output
+
+    @torch.no_grad()
+    def _measure(self, unit: Tensor) -> None:
+        """Of each coordinate in the rows of all ranks, none of which is taken for certain."""
+        mean = mean_over_ranks(unit.mean(0))
+        self.log_odds.copy_((0.02 + 0.96 * mean).logit())
+        self.is_set.fill_(True)
 
 
 class Gaussian(Likelihood):
@@ -180,9 +201,12 @@ class Categorical(Likelihood):
         return output.unflatten(1, (self.levels, -1))
 
 
-def build_likelihood(name: LikelihoodName, spec: Spec, *, sigma: Sigma = "learned", levels: int = 256) -> Likelihood:
+def build_likelihood(
+    name: LikelihoodName, spec: Spec, *, sigma: Sigma = "learned", levels: int = 256, from_mean: bool = False
+) -> Likelihood:
     """`auto` is bernoulli of pixels, gaussian of real numbers.
 
+    `from_mean` is for bernoulli alone (see there), the others go without.
     Raises ValueError where the data have no range or no levels and the likelihood needs them, or where `sigma` or
     `levels` would not be read.
     """
@@ -205,7 +229,7 @@ def build_likelihood(name: LikelihoodName, spec: Spec, *, sigma: Sigma = "learne
     if not spec.has_levels:
         raise ValueError(f"model.likelihood={name} is of levels, and {spec.modality} are real numbers: use gaussian")
     if name == "bernoulli":
-        return Bernoulli(data_dim, spec.value_range)
+        return Bernoulli(data_dim, spec.value_range, from_mean=from_mean)
     if name == "categorical":
         return Categorical(data_dim, spec.value_range, levels)
     if len(spec.shape) != 3:

@@ -30,6 +30,20 @@ def test_bernoulli_nats_are_those_of_coins():
     torch.testing.assert_close(likelihood.nll(torch.zeros(1, 16), x[:1]), torch.tensor([16 * math.log(2)]))
 
 
+def test_a_decoder_at_rest_says_the_mean_of_the_first_batch():
+    likelihood = build_likelihood("bernoulli", IMAGES, from_mean=True)
+    x = (seeded(40, 16) > 1).float() * 2 - 1
+    rest = torch.zeros(40, 16)
+    likelihood.eval().nll(rest, x)
+    torch.testing.assert_close(likelihood.mean(rest[:1]), rest[:1])  # what is held out is not learned
+    likelihood.train().nll(rest, x)
+    torch.testing.assert_close(likelihood.mean(rest[:1])[0], 0.96 * x.mean(0))
+    likelihood.nll(rest, -x)
+    torch.testing.assert_close(likelihood.mean(rest[:1])[0], 0.96 * x.mean(0))
+    expected = -Bernoulli(logits=likelihood.log_odds + 1).log_prob((x + 1) / 2).sum(1)
+    torch.testing.assert_close(likelihood.nll(rest + 1, x), expected)
+
+
 @pytest.mark.parametrize("spec", [IMAGES, POINTS])
 @pytest.mark.parametrize("sigma", ["learned", math.exp(-0.7)])
 def test_gaussian_nats_are_a_density_per_unit_of_the_data(spec, sigma):
