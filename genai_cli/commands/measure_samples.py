@@ -72,6 +72,7 @@ def measure_samples(
         fake=fake, real=real[key], control=control[key], train=train[key],
         asked=_asked(config, trained, split if "label" in real else None), real_labels=real.get("label"),
         control_labels=control.get("label"), train_labels=train.get("label"), num_classes=len(trained.spec.classes),
+        class_shares=class_shares(dataset, config.split),
     )  # fmt: skip
     if config.sampling.get("label") is not None and "classifier_accuracy_score" in groups:
         groups = tuple(group for group in groups if group != "classifier_accuracy_score")
@@ -188,6 +189,21 @@ def _classifier(dataset: Dataset, train: dict[str, Tensor], device: torch.device
 
     identity = {name: dataset.load(name).content_hash() for name in ("train", "test")}
     return cached_classifier(identity, shape, num_classes, train_now)
+
+
+def class_shares(dataset: Dataset, split: SplitName) -> Tensor | None:
+    """(K^C,): the share of every tuple of classes, where each of C channels is drawn by itself; else None.
+
+    A count of the tuples met in the split would have an error of its own, as large as a perfect generator's.
+    """
+    if dataset.per_channel is None:
+        return None
+    labels = _choose(dataset.per_channel.load(split), seed=0)["label"]
+    of_one = torch.bincount(labels, minlength=len(dataset.per_channel.spec.classes)).double() / len(labels)
+    shares = torch.ones(1, dtype=torch.float64)
+    for _ in range(dataset.spec.shape[0]):
+        shares = (shares[:, None] * of_one).flatten()
+    return shares
 
 
 def _left_out(groups: Iterable[str], images: Images) -> list[str]:

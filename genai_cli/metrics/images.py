@@ -45,6 +45,7 @@ class Images:
     control_labels: Tensor | None = None
     train_labels: Tensor | None = None
     num_classes: int = 0
+    class_shares: Tensor | None = None  # (K,) of the data, where they are known better than by counting real_labels
 
 
 def measure_images(
@@ -102,7 +103,9 @@ def _why_not(classifier: Extractor) -> str | None:
 def class_modes(images: Images, classifier: Extractor, protocol: Mapping[str, Any], *, seed: int) -> Iterator[Metric]:
     """How many classes have a sample, and the divergence of the histogram of classes from the data's."""
     fake, control = classifier.classify(images.fake), classifier.classify(images.control)
-    data = histogram(images.real_labels, images.num_classes)
+    data = images.class_shares
+    if data is None:
+        data = histogram(images.real_labels, images.num_classes)
     without = without_modes(control, control)
     described = {
         **_of_classifier(classifier, protocol, "modes"), "n_fake": len(fake), "n_real": len(images.real),

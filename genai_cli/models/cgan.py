@@ -3,6 +3,7 @@
 Both players are told the class. How the discriminator uses it: `projection` (Miyato & Koyama 2018, arXiv:1802.05637),
 `acgan` (an auxiliary classifier, Odena et al. 2017, arXiv:1610.09585), or `concat` (the class as further channels of
 the image, the first form). How the generator does: `cbn` (conditional batch normalisation), `concat` (with z), `both`.
+Two images of a class can be held apart (Mao et al. 2019, arXiv:1903.05628), so that z says more than a little.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,8 +23,8 @@ from genai_cli.nn.game import Further, Game, check_norm
 from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.norm import BatchNorm
 from genai_cli.nn.random import RowRandom
-from genai_cli.nn.regularizers import spectrally_normalise
-from genai_cli.rules import NonNegativeInt, PositiveFloat, PositiveInt
+from genai_cli.nn.regularizers import likeness, spectrally_normalise
+from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 class CGAN(GenerativeModel):
@@ -50,11 +51,13 @@ class CGAN(GenerativeModel):
         critic_steps: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
         discriminator_norm: Literal["auto", "batch", "layer", "none"] = "auto",
+        diversity_weight: NonNegativeFloat = 0.0,
     ):
         super().__init__(spec)
         if not spec.classes:
             raise ValueError("model=cgan needs data with classes, and these have none: use model=dcgan")
         self.latent_dim, self.num_classes, self.conditioning = latent_dim, len(spec.classes), conditioning
+        self.diversity_weight = diversity_weight
         self.joins_class_to_z = generator_conditioning in ("both", "concat")
         self.game = Game(
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
@@ -90,9 +93,16 @@ class CGAN(GenerativeModel):
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         label = batch["label"]
-        fake = self.generate(batch.random.normal(self.latent_dim), label)
+        latent = batch.random.normal(self.latent_dim)
+        fake = self.generate(latent, label)
         judge = partial(self.discriminator, label=label)
-        return self.game.generator_loss(judge, fake, batch["image"], batch.random, further=self._classify(label))
+        further = self._classify(label)
+        loss, metrics = self.game.generator_loss(judge, fake, batch["image"], batch.random, further=further)
+        if self.diversity_weight > 0:
+            other = batch.random.normal(self.latent_dim)
+            metrics["likeness"] = likeness(fake, self.generate(other, label), latent, other)
+            loss = loss + self.diversity_weight * metrics["likeness"]
+        return loss, metrics
 
     def generate(self, latent: Tensor, label: Tensor) -> Tensor:
         """(B, latent_dim) and (B,) to (B, C, H, W)."""

@@ -9,9 +9,12 @@ import torch
 
 from genai_cli import cli, registry
 from genai_cli.commands import measure_samples
-from genai_cli.commands.measure_samples import sampler
+from genai_cli.commands.measure_samples import class_shares, sampler
 from genai_cli.config import EvaluateConfig
+from genai_cli.data.mnist import Mnist
+from genai_cli.data.stacked_mnist import StackedMnist
 from genai_cli.metrics.features import random_extractor
+from genai_cli.metrics.modes import histogram_divergence
 from genai_cli.metrics.record import read_records
 from genai_cli.models.biggan import BigGAN
 from genai_cli.models.cyclegan import CycleGAN
@@ -175,3 +178,16 @@ def test_a_file_without_inception_is_refused_before_samples_are_drawn(runs: Path
     words = ("evaluate", f"real={tmp_path}/real", f"fake={tmp_path}/real", f"inception={tmp_path}/none.pth")
     assert cli.run([*words, "device=cpu"]) == 2
     assert "none.pth cannot be read" in capsys.readouterr().err
+
+
+def test_shares_of_stacked_digits_are_products_of_those_of_one():
+    """A count of the 26,000 stacked test images lies farther from them than the floor of a perfect generator allows."""
+    data, one = StackedMnist(), Mnist().load("test")
+    shares = class_shares(data, "test")
+    of_one = one.fetch(torch.arange(len(one)))["label"].bincount(minlength=10).double() / len(one)
+    assert shares.shape == (1000,) and shares.sum().item() == pytest.approx(1)
+    assert shares[407].item() == pytest.approx((of_one[4] * of_one[0] * of_one[7]).item())
+    assert class_shares(Mnist(), "test") is None
+    split = data.load("test")
+    counted = split.fetch(torch.arange(len(split)))["label"].bincount(minlength=1000)
+    assert 0.017 < histogram_divergence(counted, shares) < 0.022  # (K - 1) / (2 n) = 0.019

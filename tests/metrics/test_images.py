@@ -72,6 +72,15 @@ def test_a_lost_mode_shows_in_recall_coverage_and_modes(images, extractor, perfe
     assert lost["agreement"].value > 0.97
 
 
+def test_known_shares_of_classes_stand_in_place_of_counted_ones(images, extractor, perfect):
+    """Of the classes 0 to 2 as the data have them, nothing is far; were class 0 rare, its samples would be."""
+    shares = torch.full((NUM_CLASSES,), 1 / (NUM_CLASSES - 0.9))
+    shares[0] *= 0.1
+    known = measured(replace(images, class_shares=shares), extractor, ("modes",))
+    found, floor = known["mode_divergence"].value, known["mode_divergence"].controls["floor"]
+    assert found > 0.2 > 10 * floor and perfect["mode_divergence"].value < 0.05
+
+
 def test_copies_show_in_memorisation_alone(images, extractor):
     copies = measured(replace(images, fake=images.train), extractor)
     assert copies["memorisation"].value == 1 and copies["memorisation_ratio"].value < 0.01

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.cgan import CGAN
 from genai_cli.nn.random import BatchRandom, SampleRandom
+from genai_cli.nn.regularizers import likeness
 
 SPEC = Spec("image", (1, 16, 16), value_range=(-1.0, 1.0), classes=("dark", "bright", "grey"))
 LABEL = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -90,6 +91,22 @@ def test_the_auxiliary_classifier_judges_data_and_fakes():
     expected = F.softplus(-fake_output[:, 0]).mean() + F.cross_entropy(fake_output[:, 1:], label)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert 0 <= metrics["fake_accuracy"] <= 1
+
+
+def test_images_of_a_class_are_held_apart_by_the_weight_of_it():
+    """The term is of two z and the same classes, and asks nothing of the discriminator."""
+    losses = {}
+    for weight in (0.0, 0.5):
+        model = build(diversity_weight=weight)
+        loss, metrics = model.generator_loss(batch())
+        losses[weight] = loss.item()
+        assert ("likeness" in metrics) == (weight > 0)
+    random = batch().random
+    latent, other = random.normal(3), random.normal(3)
+    fake, other_fake = (model.generate(z, LABEL) for z in (latent, other))
+    expected = likeness(fake, other_fake, latent, other).item()
+    assert metrics["likeness"].item() == pytest.approx(expected, rel=1e-4)
+    assert losses[0.5] - losses[0.0] == pytest.approx(0.5 * expected, rel=1e-3)
 
 
 def test_samples_come_in_turn_or_of_one_class():
