@@ -67,10 +67,11 @@ def fragments(molecules: Sequence[Any]) -> Counter[str]:
 
 def scaffolds(molecules: Sequence[Any]) -> Counter[str]:
     """Scaf: how often each Bemis-Murcko scaffold of at least two rings is theirs."""
-    from rdkit import Chem
+    from rdkit import Chem, rdBase
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
-    cores = (MurckoScaffold.GetScaffoldForMol(molecule) for molecule in molecules)
+    with rdBase.BlockLogs():  # of hydrogen atoms that are left alone
+        cores = [MurckoScaffold.GetScaffoldForMol(molecule) for molecule in molecules]
     return Counter(Chem.MolToSmiles(core) for core in cores if core.GetRingInfo().NumRings() >= 2)
 
 
@@ -132,5 +133,6 @@ class ChemNet:
         for start in range(0, len(spelled), _TOGETHER):
             rows = range(start, min(start + _TOGETHER, len(spelled)))
             batch = torch.stack([torch.as_tensor(letters[i]) for i in rows])  # (B, T, 35), one-hot
-            parts.append(self._network(batch.transpose(1, 2).float()))
+            # A copy: the network returns a view of all it has computed on the way, a gigabyte for 5,000 molecules.
+            parts.append(self._network(batch.transpose(1, 2).float()).clone())
         return torch.cat(parts)
