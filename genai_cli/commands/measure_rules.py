@@ -67,11 +67,12 @@ def measure_rules(
     spec, name = trained.spec, trained.config.dataset["name"]
     count = len(samples)
     noise = noise_like(samples, spec, seed=mix(config.seed, _SAMPLES))
-    figures = sample_figures(samples, spec, name)
     if spec.modality == "molecules":
         tokenizer = tokenizer_of(spec)
         known = set.union(*(all_molecules(dataset.load(part), tokenizer) for part in ("train", "validation")))
         figures = molecule_figures(tokens_to_texts(samples, spec), known)
+    else:
+        figures = sample_figures(samples, spec, name)
     of_data = sample_figures(pieces_of(split, spec, count), spec, name)
     of_noise = sample_figures(noise, spec, name)
     intervals = _intervals(figures, samples, spec, name, seed=config.seed)

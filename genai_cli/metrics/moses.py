@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genai_cli.metrics.molecules import fingerprints, similarities
+
 ALLOWED = {"C", "N", "S", "O", "F", "Cl", "Br", "H"}
 LARGEST_RING = 7  # atoms
 ALERTS = ("mcf.csv", "wehi_pains.csv")  # medicinal chemistry filters, and those of assays' frequent hitters
 FEWEST_FOR_FCD = 1024  # of 512 features
 _TOGETHER = 256  # molecules that ChemNet reads at once
-_COMPARED = 2048  # and that are held against as many others at once
 HINT = "pip install fcd-torch scipy"
 
 
@@ -33,26 +34,12 @@ def molecules_of(spelled: Sequence[str]) -> list[Any]:
 def nearest_similarity(samples: Sequence[Any], reference: Sequence[Any]) -> Tensor:
     """SNN, (N,): of each sample the Tanimoto similarity to its nearest of `reference`.
 
-    Of Morgan fingerprints of radius 2 with 1,024 bits; those in common are counted by matrix products.
+    Of Morgan fingerprints of radius 2 with 1,024 bits.
     """
-    ours, nearest = _fingerprints(samples), torch.zeros(len(samples))
-    for known in _fingerprints(reference).split(_COMPARED):
-        known = known.float()
-        for start in range(0, len(ours), _COMPARED):
-            rows = ours[start : start + _COMPARED].float()
-            both = rows @ known.t()
-            either = rows.sum(1, keepdim=True) + known.sum(1) - both
-            best = both.div_(either).amax(1)
-            nearest[start : start + _COMPARED] = torch.maximum(nearest[start : start + _COMPARED], best)
+    nearest = torch.zeros(len(samples))
+    for rows, tile in similarities(fingerprints(samples), fingerprints(reference)):
+        nearest[rows] = torch.maximum(nearest[rows], tile.amax(1))
     return nearest
-
-
-def _fingerprints(molecules: Sequence[Any]) -> Tensor:
-    """(N, 1024) uint8."""
-    from rdkit.Chem import rdFingerprintGenerator
-
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
-    return torch.stack([torch.from_numpy(generator.GetFingerprintAsNumPy(molecule)) for molecule in molecules])
 
 
 def fragments(molecules: Sequence[Any]) -> Counter[str]:
