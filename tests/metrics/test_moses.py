@@ -2,10 +2,13 @@
 
 import math
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from genai_cli.commands import measure_benchmark
+from genai_cli.data.base import TensorSplit
 from genai_cli.metrics.frechet import frechet_distance, moments
 from genai_cli.metrics.moses import (
     ChemNet,
@@ -64,3 +67,15 @@ def test_chemnet_tells_sets_apart_and_knows_one_spelling_from_no_other() -> None
     assert features.shape == (5, 512) and torch.equal(features[0], features[1])
     assert frechet_distance(moments(features), moments(features)) == pytest.approx(0, abs=1e-6)
     assert frechet_distance(moments(features[:3]), moments(features[2:])) > 0.1
+
+
+def test_fewer_molecules_than_there_are_come_evenly_from_the_whole_split(monkeypatch) -> None:
+    class Rows(TensorSplit):
+        def __init__(self):
+            super().__init__({"tokens": torch.arange(10)}, lambda rows: rows)
+
+    monkeypatch.setattr(
+        measure_benchmark, "tokens_to_texts", lambda tokens, spec: [str(int(token)) for token in tokens]
+    )
+    assert measure_benchmark._spelled(Rows(), SimpleNamespace(spec=None), 4) == ["0", "2", "5", "7"]
+    assert len(measure_benchmark._spelled(Rows(), SimpleNamespace(spec=None), 40)) == 10
