@@ -58,8 +58,11 @@ def measure_benchmark(
 
 
 def _spelled(split: Split, trained: TrainedRun, most: int) -> list[str]:
-    positions = torch.arange(min(most, len(split))).split(4096)
-    return [text for rows in positions for text in tokens_to_texts(split.fetch(rows)["tokens"], trained.spec)]
+    """Molecules from all over the split: those of MOSES lie beside others of their kind."""
+    count = min(most, len(split))
+    positions = torch.arange(count) * len(split) // count
+    tokens = [split.fetch(rows)["tokens"] for rows in positions.split(4096)]
+    return [text for rows in tokens for text in tokens_to_texts(rows, trained.spec)]
 
 
 def _structures(
