@@ -23,7 +23,8 @@ class DenoiserMLP(nn.Module):
         h = self.stem(fourier_features(x.flatten(1), NUM_FREQUENCIES))  # (B, width)
         for block in self.blocks:
             h = block(h, condition)
-        return self.head(self.norm(h)).view(x.shape)
+        output = self.head(self.norm(h))  # (B, D)
+        return output if x.dim() == 2 else output.view(x.shape).clone()  # no view: FSDP2 hooks what is returned
 
 
 class ResidualBlock(nn.Module):

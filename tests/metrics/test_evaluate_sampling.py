@@ -85,7 +85,7 @@ def test_translations_are_held_against_data_of_their_own_domain(direction: str, 
     """Labels are of the images, so sources have none, and no classifier is trained for them."""
     spec = SPECS["domains"]
     split, taught, measured = tiny_split(spec), [], []
-    dataset = SimpleNamespace(source=None, spec=spec, load=lambda name: split)
+    dataset = SimpleNamespace(source=None, per_channel=None, spec=spec, load=lambda name: split)
     model = CycleGAN(spec, **CycleGAN.tiny).eval()
     trained = SimpleNamespace(model=model, spec=spec, config=SimpleNamespace(model={"name": "cyclegan"}))
     monkeypatch.setattr(measure_samples, "_classifier", lambda dataset, train, device: taught.append(train))
@@ -104,7 +104,7 @@ def test_translations_are_held_against_data_of_their_own_domain(direction: str, 
 def test_samples_of_one_class_are_no_lesson_for_a_classifier(label, monkeypatch):
     spec = SPECS["grey 28"]
     split, measured, notes = tiny_split(spec), [], []
-    dataset = SimpleNamespace(source=None, spec=spec, load=lambda name: split)
+    dataset = SimpleNamespace(source=None, per_channel=None, spec=spec, load=lambda name: split)
     model = BigGAN(spec, **BigGAN.tiny).eval()
     trained = SimpleNamespace(model=model, spec=spec, config=SimpleNamespace(model={"name": "biggan"}))
     monkeypatch.setattr(measure_samples, "_classifier", lambda *_: None)
