@@ -1,12 +1,12 @@
 """Documents as examples of text: each belongs to one split, by a hash of its content, and is never cut in two by it."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from genai_cli.data.base import DataError, Spec, SplitName
+from genai_cli.data.shares import share_of, split_of
 from genai_cli.data.tokenizers import Tokenizer
 from genai_cli.data.windows import TokenWindows, check_vocabulary, tokenize
 
@@ -21,7 +21,9 @@ class DocumentCorpus:
         """`source` names the documents in errors; `validation` and `test` are shares of them."""
         self.source, self.length = source, length
         self.texts: dict[SplitName, str] = {
-            name: "".join(text for text in documents if split_of(text, validation=validation, test=test) == name)
+            name: "".join(
+                text for text in documents if split_of(share_of(text), validation=validation, test=test) == name
+            )
             for name in ("train", "validation", "test")
         }
         whole = "".join(self.texts.values())  # to train first: it is what byte pairs are learned from
@@ -47,10 +49,3 @@ class DocumentCorpus:
                 "give more text, a smaller dataset.length or another dataset.validation and dataset.test"
             )
         return TokenWindows(tokens, length=self.length, stride=1 if name == "train" else self.length)
-
-
-def split_of(document: str, *, validation: float, test: float) -> SplitName:
-    share = int(hashlib.sha256(document.encode()).hexdigest()[:13], 16) / 16**13  # uniform in [0, 1)
-    if share < test:
-        return "test"
-    return "validation" if share < test + validation else "train"

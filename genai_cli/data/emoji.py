@@ -5,7 +5,6 @@ Read from ROOT/emoji: a sheet of all pictures, `twemoji_sheet_64_256colours.png`
 """
 
 import gzip
-import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from genai_cli.data.base import DataError, Dataset, Split, SplitName
 from genai_cli.data.pictures import BrokenImage, read_picture
 from genai_cli.data.pixels import Mirrored, image_spec, image_split
 from genai_cli.data.places import find, missing
+from genai_cli.data.shares import share_of
 from genai_cli.rules import Fraction
 
 CAPTIONS = "captions.jsonl.gz"
@@ -91,7 +91,7 @@ class Emoji(Dataset):
             raise DataError(f"{folder / sheet_name(self.image_size)} cannot be read: {error}") from error
         images = torch.stack([cut(sheet, record, self.image_size) for record in records])
         labels = torch.tensor([CATEGORIES.index(record["category"]) for record in records])
-        return images, labels, torch.tensor([share_of(record) for record in records], dtype=torch.float64)
+        return images, labels, torch.tensor([share_of_record(record) for record in records], dtype=torch.float64)
 
     def _is_wanted(self, record: dict[str, Any]) -> bool:
         return (self.category in (None, record["category"])) and (self.skins or not record["skin"])
@@ -122,7 +122,7 @@ def cut(sheet: Tensor, record: dict[str, Any], size: int) -> Tensor:
     return cell.permute(2, 0, 1)
 
 
-def share_of(record: dict[str, Any]) -> float:
+def share_of_record(record: dict[str, Any]) -> float:
     """In [0, 1), the same for all pictures that differ in the colour of the skin alone."""
     name = "-".join(part for part in record["unified"].split("-") if part not in MODIFIERS)
-    return int(hashlib.sha256(name.encode()).hexdigest()[:13], 16) / 16**13
+    return share_of(name)

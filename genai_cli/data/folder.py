@@ -22,6 +22,7 @@ from genai_cli.data.base import DataError, Dataset, Split, SplitName
 from genai_cli.data.pictures import SUFFIXES, BrokenImage, image_paths, picture_digest, read_picture, to_pixels
 from genai_cli.data.pixels import Mirrored, decode_images, image_spec, image_split
 from genai_cli.data.scans import remember, remembered, stamp
+from genai_cli.data.shares import share_of_digest, split_of
 from genai_cli.rules import FolderName, Fraction, PositiveInt
 
 NAMED = 20  # broken files that a message names
@@ -92,10 +93,7 @@ class Folder(Dataset):
         return len(self.listing) * self.channels * self.image_size**2 <= self.memory_limit * 1_000_000
 
     def _split_of(self, example: Example) -> SplitName:
-        share = int(example.digest[:13], 16) / 16**13  # uniform in [0, 1)
-        if share < self.test:
-            return "test"
-        return "validation" if share < self.test + self.validation else "train"
+        return split_of(share_of_digest(example.digest), validation=self.validation, test=self.test)
 
     @cached_property
     def _examples(self) -> list[Example]:
@@ -106,18 +104,8 @@ class Folder(Dataset):
             outcomes = list(pool.map(self._examine, self.listing))
         if not self._is_small and time.monotonic() - began > WORTH_REMEMBERING:
             remember(self.folder, self._known)
-        examples = [outcome for outcome in outcomes if isinstance(outcome, Example)]
-        broken = [outcome for outcome in outcomes if isinstance(outcome, str)]
-        if not examples and not broken:
-            raise DataError(f"{self.folder} holds no images: put some there (names ending in {' '.join(SUFFIXES)})")
-        if len(broken) > self.max_broken * len(outcomes):
-            raise DataError(
-                f"{len(broken)} of the {len(outcomes)} images in {self.folder} cannot be read, "
-                f"a larger share than dataset.max_broken={self.max_broken:g}:\n{enumerate_broken(broken)}"
-            )
-        if broken:
-            self.notes = (f"{len(broken)} of {len(outcomes)} images were left out:\n{enumerate_broken(broken)}",)
-        return examples
+        self.notes = judge(outcomes, self.folder, what="images", suffixes=SUFFIXES, max_broken=self.max_broken)
+        return [outcome for outcome in outcomes if isinstance(outcome, Example)]
 
     def _examine(self, listed: tuple[str, str | None]) -> Example | str:
         """The example, or the line about it in the report on broken files."""
@@ -188,6 +176,24 @@ def class_names(names: Sequence[str]) -> list[str]:
 
 def label_name(name: str) -> str:
     return name.split("/")[0]
+
+
+def judge(
+    outcomes: Sequence[object], folder: Path, *, what: str, suffixes: Sequence[str], max_broken: float
+) -> tuple[str, ...]:
+    """What a user should know of the files that were left out: those whose outcome is a line about them.
+
+    Raises DataError where there are no files, or a larger share than `max_broken` of them is broken.
+    """
+    if not outcomes:
+        raise DataError(f"{folder} holds no {what}: put some there (names ending in {' '.join(suffixes)})")
+    broken = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    if len(broken) > max_broken * len(outcomes):
+        raise DataError(
+            f"{len(broken)} of the {len(outcomes)} {what} in {folder} cannot be read, "
+            f"a larger share than dataset.max_broken={max_broken:g}:\n{enumerate_broken(broken)}"
+        )
+    return (f"{len(broken)} of {len(outcomes)} {what} were left out:\n{enumerate_broken(broken)}",) if broken else ()
 
 
 def enumerate_broken(lines: Sequence[str]) -> str:

@@ -4,13 +4,13 @@ Any number of tracks and voices; drums are left out. Which split a file belongs 
 copies never straddle splits and a new file moves no other.
 """
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 
 from genai_cli.data.base import DataError, Dataset, SplitName
 from genai_cli.data.music_tokens import EventTokenizer
 from genai_cli.data.pieces import music_spec, music_windows
+from genai_cli.data.shares import share_of, split_of
 from genai_cli.data.windows import TokenWindows
 from genai_cli.media.midi import Score, quantise, read_midi
 from genai_cli.rules import FolderName, Fraction, NonNegativeInt, PositiveInt
@@ -64,9 +64,7 @@ class Midi(Dataset):
         )
 
     def _split_of(self, share: float) -> SplitName:
-        if share < self.test:
-            return "test"
-        return "validation" if share < self.test + self.validation else "train"
+        return split_of(share, validation=self.validation, test=self.test)
 
     @cached_property
     def _scores(self) -> list[tuple[Score, float]]:
@@ -81,8 +79,7 @@ class Midi(Dataset):
                 if not score.notes:
                     raise ValueError("it holds no notes")
                 self.tokenizer.encode(score)
-                digest = hashlib.sha256(repr(score.notes).encode()).hexdigest()
-                found.append((score, int(digest[:13], 16) / 16**13))
+                found.append((score, share_of(repr(score.notes))))
             except (OSError, ValueError, IndexError) as error:
                 broken.append(f"  {path.relative_to(self.folder)}: {error}")
         if len(broken) > self.max_broken * len(paths):

@@ -1,12 +1,11 @@
 """Molecules as examples: one in each row, token 0 before it and after it to the end of the row."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from genai_cli.data.base import DataError, Spec, SplitName, TensorSplit
+from genai_cli.data.base import DataError, Spec, TensorSplit
 from genai_cli.data.properties import values_of
 from genai_cli.data.smiles_tokens import TOKEN, SmilesTokenizer
 
@@ -52,11 +51,3 @@ def longest(molecules: Iterable[str]) -> int:
     """The most tokens that one of them has."""
     by_letters = sorted(molecules, key=len, reverse=True)[:2000]  # a token has at least one letter, mostly just one
     return max((len(TOKEN.findall(smiles)) for smiles in by_letters), default=0)
-
-
-def split_of(smiles: str, *, validation: float, test: float) -> SplitName:
-    """Which split a molecule belongs to: a function of its text alone, so that copies never straddle splits."""
-    share = int(hashlib.sha256(smiles.encode()).hexdigest()[:13], 16) / 16**13  # uniform in [0, 1)
-    if share < test:
-        return "test"
-    return "validation" if share < test + validation else "train"

@@ -27,6 +27,7 @@ from genai_cli.data.base import DataError, Dataset, Split, SplitName, TensorSpli
 from genai_cli.data.folder import printable
 from genai_cli.data.pictures import BrokenImage, image_paths, picture_digest, read_picture, to_pixels
 from genai_cli.data.pixels import decode_images, image_spec
+from genai_cli.data.shares import share_of_digest, split_of
 from genai_cli.rules import FolderName, Fraction, PositiveInt
 
 if TYPE_CHECKING:
@@ -215,10 +216,9 @@ class Paired(Dataset):
         return {OFFICIAL[part] for part in parts} if "train" in parts and parts <= OFFICIAL.keys() else set()
 
     def _split_of(self, pair: Pair) -> str:
-        share = int(pair.digest[:13], 16) / 16**13  # uniform in [0, 1)
+        share = share_of_digest(pair.digest)
         if not self._official:
-            held_out = self.shares["test"] + self.shares["validation"]
-            return "test" if share < self.shares["test"] else "validation" if share < held_out else "train"
+            return split_of(share, **self.shares)
         part = OFFICIAL[pair.place.name.split("/")[0]]
         if part != "train":
             return part if len(self._official) == 3 else "test"

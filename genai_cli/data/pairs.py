@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 
 from genai_cli.data.base import DataError, Dataset, Spec, SplitName, TensorSplit
-from genai_cli.data.documents import split_of
 from genai_cli.data.jsonl import parse
+from genai_cli.data.shares import share_of, split_of
 from genai_cli.data.tokenizers import PairTokenizer, tokenizer_from_json
 from genai_cli.data.windows import check_vocabulary, decode_utf8, read_text, tokenize
 from genai_cli.rules import Fraction, NonNegativeInt, PositiveInt
@@ -55,7 +55,7 @@ class Pairs(Dataset):
         pairs = draw_pairs(task, size, longest=longest, digits=digits, seed=seed) if path is None else read_pairs(path)
         shares = {"validation": validation, "test": test}
         self.pairs = {
-            name: [(prompt, response) for prompt, response in pairs if split_of(prompt, **shares) == name]
+            name: [(prompt, response) for prompt, response in pairs if split_of(share_of(prompt), **shares) == name]
             for name in ("train", "validation", "test")
         }
         texts = ["".join(prompt + response for prompt, response in part) for part in self.pairs.values()]

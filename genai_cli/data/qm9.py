@@ -9,9 +9,10 @@ from typing import Literal
 
 from genai_cli.data.base import DataError, Dataset, SplitName, TensorSplit
 from genai_cli.data.download import download
-from genai_cli.data.molecules import molecule_spec, molecule_split, split_of
+from genai_cli.data.molecules import molecule_spec, molecule_split
 from genai_cli.data.places import find, missing, roots
 from genai_cli.data.properties import PROPERTIES
+from genai_cli.data.shares import share_of, split_of
 from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.windows import read_text
 
@@ -51,7 +52,9 @@ class Qm9(Dataset):
 
     def load(self, split: SplitName) -> TensorSplit:
         """A tenth of the molecules, chosen by a hash of their text, is the test split, a twentieth the validation."""
-        molecules = [smiles for smiles in self._molecules if split_of(smiles, validation=0.05, test=0.1) == split]
+        molecules = [
+            smiles for smiles in self._molecules if split_of(share_of(smiles), validation=0.05, test=0.1) == split
+        ]
         return molecule_split(
             molecules, self.tokenizer, length=LENGTH, source=f"the {split} split of qm9", is_training=split == "train"
         )

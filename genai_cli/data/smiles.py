@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genai_cli.data.base import DataError, Dataset, SplitName, TensorSplit
-from genai_cli.data.molecules import longest, molecule_spec, molecule_split, split_of
+from genai_cli.data.molecules import longest, molecule_spec, molecule_split
 from genai_cli.data.properties import PROPERTIES
+from genai_cli.data.shares import share_of, split_of
 from genai_cli.data.smiles_tokens import SmilesTokenizer, problem_of, smiles_tokenizer_from_json
 from genai_cli.data.windows import decode_utf8, read_text
 from genai_cli.rules import Fraction
@@ -51,7 +52,7 @@ class Smiles(Dataset):
 
     def load(self, split: SplitName) -> TensorSplit:
         shares = {"validation": self.validation, "test": self.test}
-        molecules = [smiles for smiles in self.molecules if split_of(smiles, **shares) == split]
+        molecules = [smiles for smiles in self.molecules if split_of(share_of(smiles), **shares) == split]
         source = f"the {split} split of {self.path}"
         if not molecules:
             raise DataError(

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from genai_cli.data.base import DataError, Dataset, Spec, Split, SplitName, TensorSplit
-from genai_cli.data.folder import class_names, enumerate_broken, label_name, printable
+from genai_cli.data.folder import class_names, judge, label_name, printable
 from genai_cli.data.pictures import file_paths
 from genai_cli.data.recordings import BrokenSound, read_wav, resample
+from genai_cli.data.shares import share_of_digest, split_of
 from genai_cli.data.tones import decode_audio
 from genai_cli.rules import FolderName, Fraction, PositiveInt
 
@@ -83,10 +84,7 @@ class Wav(Dataset):
         return ClipSplit(TensorSplit(tensors, decode_audio), names)
 
     def _split_of(self, recording: Recording) -> SplitName:
-        share = int(recording.digest[:13], 16) / 16**13  # uniform in [0, 1)
-        if share < self.test:
-            return "test"
-        return "validation" if share < self.test + self.validation else "train"
+        return split_of(share_of_digest(recording.digest), validation=self.validation, test=self.test)
 
     @cached_property
     def _recordings(self) -> list[Recording]:
@@ -94,18 +92,8 @@ class Wav(Dataset):
         self._samples = 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             outcomes = list(pool.map(self._examine, self.listing))
-        recordings = [outcome for outcome in outcomes if isinstance(outcome, Recording)]
-        broken = [outcome for outcome in outcomes if isinstance(outcome, str)]
-        if not recordings and not broken:
-            raise DataError(f"{self.folder} holds no sounds (names ending in {' '.join(SUFFIXES)})")
-        if len(broken) > self.max_broken * len(outcomes):
-            raise DataError(
-                f"{len(broken)} of the {len(outcomes)} .wav files in {self.folder} cannot be read, "
-                f"a larger share than dataset.max_broken={self.max_broken:g}:\n{enumerate_broken(broken)}"
-            )
-        if broken:
-            self.notes = (f"{len(broken)} of {len(outcomes)} .wav files were left out:\n{enumerate_broken(broken)}",)
-        return recordings
+        self.notes = judge(outcomes, self.folder, what=".wav files", suffixes=SUFFIXES, max_broken=self.max_broken)
+        return [outcome for outcome in outcomes if isinstance(outcome, Recording)]
 
     def _examine(self, listed: tuple[str, str | None]) -> Recording | str:
         """The recording, or the line about it in the report on broken files."""

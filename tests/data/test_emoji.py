@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from genai_cli.data.base import DataError
-from genai_cli.data.emoji import CATEGORIES, Emoji, share_of
+from genai_cli.data.emoji import CATEGORIES, Emoji, share_of_record
 
 SIDE = 6  # pictures along a side of the sheet
 
@@ -51,7 +51,7 @@ def test_pictures_are_cut_from_the_sheet_on_white(root) -> None:
 
 def test_variants_of_a_skin_share_a_split_and_can_be_left_out(root) -> None:
     variants = [{"unified": name} for name in ("261D-FE0F", "261D-1F3FB", "261D-1F3FF")]
-    assert len({share_of(record) for record in variants}) == 1
+    assert len({share_of_record(record) for record in variants}) == 1
     splits = [Emoji(root=str(root), skins=False, validation=0.2, test=0.2).load(s) for s in ("train", "test")]
     assert all(len(split) for split in splits) and sum(map(len, splits)) <= 27
     flags = Emoji(root=str(root), category="Flags", validation=0.3, test=0.3)

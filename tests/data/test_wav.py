@@ -140,7 +140,7 @@ def test_few_broken_files_are_named_and_left_out_and_many_stop_it(tmp_path):
 
 
 def test_a_folder_without_sounds_and_one_too_large_are_refused(tmp_path):
-    with pytest.raises(DataError, match="holds no sounds"):
+    with pytest.raises(DataError, match=r"holds no \.wav files: put some there"):
         Wav(path=str(tmp_path), **OPTIONS).load("train")
     with pytest.raises(DataError, match="not a folder"):
         Wav(path=str(tmp_path / "gone"))
