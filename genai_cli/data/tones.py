@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from genai_cli.data.base import DataError, Dataset, Spec, SplitName, TensorSplit
+from genai_cli.data.base import Dataset, Spec, SplitName, TensorSplit
 from genai_cli.nn.random import mix
 from genai_cli.rules import NonNegativeInt, PositiveInt
 
@@ -32,6 +32,7 @@ class Tones(Dataset):
     """Notes of twelve pitches and four instruments, made of harmonics: half a second each."""
 
     modality = "audio"
+    rules = {"sample_rate >= 1100": "sample_rate must be at least 1100: the highest note has 415 Hz, and harmonics"}
 
     def __init__(
         self,
@@ -43,11 +44,6 @@ class Tones(Dataset):
         held_out: PositiveInt = 500,  # clips in each of the validation and test splits
         seed: NonNegativeInt = 0,
     ):
-        highest = 440 * 2 ** ((LOWEST + len(PITCHES) - 1 - 69) / 12)
-        if sample_rate < 2.5 * highest:
-            raise DataError(
-                f"dataset.sample_rate={sample_rate} cannot hold notes of {highest:.0f} Hz: take 2000 or more"
-            )
         self.labels = labels
         self.sizes = {"train": size, "validation": held_out, "test": held_out}
         self.seed = seed

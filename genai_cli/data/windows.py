@@ -189,5 +189,9 @@ def read_text(path: Path) -> bytes:
         if path.suffix == ".gz":
             return gzip.decompress(content)
         return lzma.decompress(content) if path.suffix == ".xz" else content
+    except FileNotFoundError as error:
+        raise DataError(f"{path} cannot be read: there is no such file; check its path") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path} cannot be read: it is a folder; name a file in it") from error
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

@@ -25,6 +25,7 @@ from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from genai_cli.samplers.generation import generate
 
 CHAIN_WIDTH = 32  # hidden units for each number of a step of a series
+NUM_COMPONENTS = 10  # of the mixture that tells it
 
 
 class WaveNet(GenerativeModel):
@@ -38,7 +39,7 @@ class WaveNet(GenerativeModel):
     modalities = ("text", "music", "molecules", "codes", "series", "audio")
     monitor = "nll"
     figures = {"nll": "nats per token, exact -log p(x)"}
-    tiny = {"width": 8, "depth": 2, "stacks": 1, "num_components": 2}
+    tiny = {"width": 8, "depth": 2, "stacks": 1}
 
     def __init__(
         self,
@@ -47,12 +48,16 @@ class WaveNet(GenerativeModel):
         width: PositiveInt = 64,
         depth: PositiveInt = 6,
         stacks: PositiveInt = 2,
-        num_components: PositiveInt = 10,
+        num_components: PositiveInt | None = None,
         conditional: bool = False,
     ):
         super().__init__(spec)
         if conditional and not spec.classes:
             raise ValueError("model.conditional=true needs data with labels; take model.conditional=false")
+        if spec.modality != "series" and num_components is not None:
+            raise ValueError(
+                f"model.num_components={num_components} is of series, and these are {spec.modality}: leave it out"
+            )
         self.num_classes = len(spec.classes) if conditional else 0
         self.embedding: nn.Module
         outputs: nn.Module
@@ -60,7 +65,7 @@ class WaveNet(GenerativeModel):
             self.figures = {"nll": "nats, exact -log p(x)"}
             self.embedding = nn.Linear(spec.shape[1], width)
             outputs = FeatureChain(
-                spec.shape[1], CHAIN_WIDTH, condition_dim=width, num_components=num_components,
+                spec.shape[1], CHAIN_WIDTH, condition_dim=width, num_components=num_components or NUM_COMPONENTS,
                 value_range=spec.value_range,
             )  # fmt: skip
         elif spec.modality == "audio":

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from genai_cli.data.base import DataError
-from genai_cli.data.tones import INSTRUMENTS, LOUD, LOWEST, Tones
+from genai_cli import cli
+from genai_cli.data.tones import INSTRUMENTS, LOUD, LOWEST, Tones, notes
+from genai_cli.errors import ExitCode
 
 
 def test_a_note_is_as_high_as_its_label_says():
@@ -26,6 +27,8 @@ def test_a_struck_note_dies_away_and_a_blown_one_does_not():
         assert (share < 0.2) == (names[label] in ("bell", "string"))
 
 
-def test_a_rate_that_cannot_hold_the_notes_is_refused():
-    with pytest.raises(DataError, match="sample_rate=500"):
-        Tones(sample_rate=500)
+def test_a_rate_that_cannot_hold_the_notes_is_refused_before_any_work(capsys):
+    assert cli.run(["train", "model=wavenet", "dataset=tones", "dataset.sample_rate=1000"]) == ExitCode.CONFIGURATION
+    assert "sample_rate must be at least 1100" in capsys.readouterr().err
+    top = notes(torch.tensor([11]), torch.tensor([0]), torch.zeros(1, 1), 550, 1100)  # G#4, 415 Hz, half a second
+    assert torch.fft.rfft(top[0]).abs().argmax() * 2 == pytest.approx(415.3, abs=2)

@@ -172,6 +172,11 @@ def test_sounds_of_a_class_are_drawn_and_scored_with_it():
         WaveNet(SERIES, conditional=True)
 
 
+def test_a_mixture_is_refused_where_nothing_is_told_by_one():
+    with pytest.raises(ValueError, match="num_components=3 is of series, and these are audio"):
+        WaveNet(AUDIO, num_components=3)
+
+
 def test_options_of_tokens_are_refused_for_signals():
     with pytest.raises(ValueError, match="top_k, prompt: of tokens alone"):
         model_of(AUDIO).sample(SampleRandom(0, range(2)), top_k=3, prompt="a")
