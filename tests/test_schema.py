@@ -87,7 +87,10 @@ def test_checking_twice_changes_nothing_also_through_plain_values():
         ({"optimizer__overrides": {"model": {"overrides": {}}}}, "there are no overrides of overrides"),
         ({"run__dir": "a\0b"}, "must be the path of a folder"),
         ({"run__name": "../../etc"}, "run.name=../../etc must be made of letters"),
-        ({"dataset__name": "shakespeare"}, "model=vae learns image or points or series, but dataset=shakespeare"),
+        (
+            {"dataset__name": "shakespeare"},
+            "model=vae learns image or points or series, but dataset=shakespeare is text",
+        ),
     ],
 )
 def test_a_problem_names_key_value_rule_and_remedy(dotted, words):

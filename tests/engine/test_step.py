@@ -179,3 +179,36 @@ def test_averages_go_through_json_exactly() -> None:
     assert twin.means()["odd"] == float("inf")
     assert twin.means()["none"] != twin.means()["none"]
     assert twin.state() == averages.state()
+
+
+class Listener(Line):
+    """Notes the numbers that the calls of `minimize` in a step are given."""
+
+    batches_per_step = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: dict[str, list[Tensor]] = {"random": [], "shared": []}
+
+    def train_step(self, step: OptimizerStep) -> None:
+        for batch in (0, 1, 0):
+            step.minimize("model", self.loss, batch=batch)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        for name, heard in self.heard.items():
+            heard.append(getattr(batch, name).normal(3))
+        return super().loss(batch)
+
+
+def test_shared_numbers_are_those_of_the_step_and_the_batch_whoever_asks_and_in_how_many_parts():
+    model, in_parts = Listener(), Listener()
+    step = make_step(model)
+    step.run(3)
+    first, other, again = model.heard["shared"]
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    once, _, twice = model.heard["random"]
+    assert not torch.equal(once, twice)
+    step.run(4)
+    assert not torch.equal(model.heard["shared"][3], first)
+    make_step(in_parts, accumulate=2).run(3)
+    assert torch.equal(torch.cat(in_parts.heard["shared"][:2]), first)

@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "spectral": {"regularizer": "spectral", "loss": "relativistic"},
     "lazy": {"regularizer": "r1r2", "regularizer_every": 2},
     "consistency": {"regularizer": "consistency"},
+    "fakes made once": {"fresh_fakes": False},
 }
 every_option = pytest.mark.parametrize("name", OPTIONS)
 
