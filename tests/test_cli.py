@@ -444,6 +444,12 @@ def test_a_hostile_run_directory_is_refused(genai, dispatched, a_run, text):
 # Going on, sampling, evaluating
 
 
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(genai, command):
+    code, out, err = genai(command, "--help")
+    assert (code, err) == (0, "") and out.startswith(f"genai {command}")
+
+
 @pytest.mark.parametrize(("kind", "choice"), PRESETS)
 def test_the_help_of_a_choice_lists_all_its_options(genai, kind, choice):
     code, out, _ = genai("train", "--help", f"{kind.word}={choice}")

@@ -43,18 +43,19 @@ def describe_command(command: str, summary: str, words: Sequence[str] = (), conf
     groups = "\n".join(f"  {group}={'|'.join(registry.presets(group, config_dir)) or 'NAME'}" for group in chosen)
     parts = [
         f"genai {command}: {summary}", f"Choices\n{groups}", f"Keys (as key=value, group.key=value)\n{keys}",
-        *(_options_beside(command, typed, config_dir) or [MORE[command]] * (command in MORE)), FLAGS,
+        *_options_beside(command, typed, config_dir), FLAGS,
     ]  # fmt: skip
     return "\n\n".join(parts)
 
 
 def _options_beside(command: str, typed: Mapping[str, str], config_dir: Path | None) -> list[str]:
-    """A part for each of the choices among `typed` whose options the command takes."""
+    """A part for each of the choices among `typed` whose options the command takes; of none, how to ask for them."""
+    parts = []
     if command == "train":
-        return [_of_preset(kind, typed[kind.word], config_dir) for kind in (MODEL, DATASET) if kind.word in typed]
-    if command in ("sample", "evaluate") and "run" in typed:
-        return [_of_run(command, find_run(typed["run"], typed.get("root", "outputs")))]
-    return []
+        parts = [_of_preset(kind, typed[kind.word], config_dir) for kind in (MODEL, DATASET) if kind.word in typed]
+    elif command in ("sample", "evaluate") and "run" in typed:
+        parts = [_of_run(command, find_run(typed["run"], typed.get("root", "outputs")))]
+    return parts or ([MORE[command]] if command in MORE else [])
 
 
 def _of_preset(kind: Kind, choice: str, config_dir: Path | None) -> str:
