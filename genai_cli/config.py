@@ -80,7 +80,7 @@ class OptimizerConfig:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: NonNegativeInt = 0
     final_lr_ratio: Fraction = 0.0  # of `lr`, where linear and cosine schedules end
-    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)  # group -> keys above
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)  # keys above, of one group: overrides.GROUP.lr
 
 
 @dataclass(frozen=True)

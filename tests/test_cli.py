@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from genai_cli import cli, registry, schema
-from genai_cli.checks import GROUPS
+from genai_cli.checks import GROUPS, OPTIMIZER_KEYS
 from genai_cli.completion import SCHEMAS
 from genai_cli.config import conf_dir
 from genai_cli.errors import ConfigError, ExitCode, StorageError
@@ -456,6 +456,18 @@ def test_the_help_of_a_choice_lists_all_its_options(genai, kind, choice):
     name = registry.named_by(registry.presets(kind.word)[choice], kind)
     listed = out.partition(f"Options of {kind.word}={choice}\n")[2]
     assert code == 0 and all(f"\n  {kind.word}.{key}=" in f"\n{listed}" for key in registry.define(kind, name).options)
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"), [("optimizer", "adam"), ("device", "cuda"), ("adapter", "lora"), ("logger", "none")]
+)
+def test_the_help_of_a_shared_group_lists_all_that_the_choice_reads(genai, group, choice):
+    listed = genai("train", "--help", "model=gan", f"{group}={choice}")[1].partition(f"Options of {group}={choice}\n")[
+        2
+    ]
+    unread = {"name"} | {key for key, readers in OPTIMIZER_KEYS.items() if choice not in readers}
+    for key in GROUPS[group].__dataclass_fields__:
+        assert (f"\n  {group}.{key}=" in f"\n{listed}") == (key not in unread)
 
 
 def test_the_help_of_a_run_lists_what_its_samples_take(genai, a_run):
