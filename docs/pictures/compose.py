@@ -30,9 +30,9 @@ def main(folders: list[Path], target: Path) -> None:
 
 def panel(folder: Path) -> Image.Image:
     """The first 36 samples that `genai sample` wrote into `folder`, unchosen, on a grid."""
-    images = [Image.open(folder / f"{i:05d}.png").convert("L") for i in range(ROWS * COLUMNS)]
+    images = [Image.open(folder / f"{i:05d}.png").convert("RGB") for i in range(ROWS * COLUMNS)]
     width, height = images[0].size
-    grid = Image.new("L", (COLUMNS * width, ROWS * height))
+    grid = Image.new("RGB", (COLUMNS * width, ROWS * height))
     for i, image in enumerate(images):
         grid.paste(image, (i % COLUMNS * width, i // COLUMNS * height))
     return grid.resize((round(grid.width * SCALE), round(grid.height * SCALE)), Image.Resampling.LANCZOS)
