@@ -9,6 +9,7 @@ import torch
 from genai_cli.cli import run
 from genai_cli.commands.given import read_given, read_images
 from genai_cli.data.base import DataError, Spec
+from genai_cli.data.csv import Csv
 from genai_cli.data.recordings import read_wav
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.media.files import write_samples
@@ -208,6 +209,26 @@ def test_what_cannot_be_gone_on_from_is_refused_in_a_sentence(numbers, tmp_path,
     told = capsys.readouterr().err.strip()
     assert message in told and "\n" not in told and told.startswith("genai: ")
     assert not list(tmp_path.iterdir())
+
+
+def test_evaluation_scores_forecasts_beside_those_that_anyone_can_make(numbers, capsys):
+    """Of held-out windows, whose last values and first halves are known: the controls are computed by hand."""
+    words = ["evaluate", f"run={numbers}/wavenet", "device=cpu", "num_samples=100"]
+    assert run([*words, "metrics=[forecast]"]) == ExitCode.DONE
+    (record,) = (json.loads(path.read_text()) for path in (numbers / "wavenet" / "evaluation").glob("*.json"))
+    score, error = record["metrics"]
+    assert (score["name"], error["name"]) == ("forecast_crps", "forecast_error") and score["value"] > 0
+    assert score["protocol"]["n_real"] == 5 and score["protocol"]["n_fake"] == 100
+    windows = Csv(path=str(numbers / "all.csv"), columns=["up", "down"], length=8).load("test")
+    x = windows.fetch(torch.arange(5) * len(windows) // 5)["series"]
+    for name, forecast in {"last_value": x[:, 3:4].expand(-1, 4, -1), "given_again": x[:, :4]}.items():
+        expected = (forecast - x[:, 4:]).abs().mean().item()
+        assert score["controls"][name] == error["controls"][name] == pytest.approx(expected)
+    capsys.readouterr()
+    assert run([*words, "metrics=[forecast]", "length=4"]) == ExitCode.CONFIGURATION
+    assert "so not with length" in capsys.readouterr().err
+    assert run(["evaluate", f"run={numbers}/vae", "device=cpu", "metrics=[forecast]"]) == ExitCode.CONFIGURATION
+    assert "model=vae goes on from nothing; a wavenet or edm does" in capsys.readouterr().err
 
 
 def test_a_sound_goes_on_from_a_file(tmp_path):
