@@ -11,7 +11,7 @@ from torch import Tensor
 from genai_cli.media.plots import DARK, GREY, ticks
 
 COLOURS = (
-    (31, 119, 180), (214, 98, 40), (44, 140, 84), (188, 54, 72), (128, 90, 170), (120, 110, 60), (24, 150, 160),
+    (31, 119, 180), (214, 98, 40), (44, 140, 84), (188, 54, 72), (128, 90, 170), (120, 110, 60), (222, 168, 20),
     (190, 90, 150),
 )  # fmt: skip
 GIVEN = (120, 124, 132)  # of a sound, what was given

@@ -30,6 +30,11 @@ def test_a_rising_line_rises_and_a_falling_one_falls():
         assert torch.corrcoef(torch.stack([rows, columns]))[0, 1] * sign > 0.9
 
 
+def test_no_two_columns_have_colours_that_are_close():
+    colours = torch.tensor(COLOURS).double()
+    assert torch.pdist(colours).min() > 55
+
+
 def test_what_is_not_finite_leaves_a_gap():
     values = torch.zeros(1, 24, 1)
     values[0, 8:16] = torch.nan
