@@ -74,6 +74,23 @@ def test_a_given_series_is_scaled_as_the_data_of_the_run_were(tmp_path):
     assert read_given(swapped, SERIES)[0].nan_to_num().equal(given.nan_to_num())
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("up,down\n1,2\n,\n\n3,4\n,\n", [[1, 2], None, [3, 4], None]),  # a line without cells is none
+        ('one\n1\n\n""\n3\n\n', [[1], None, None, [3]]),  # of one column it is a gap, but at the end
+    ],
+)
+def test_a_line_of_empty_cells_is_a_step_that_is_not_known(tmp_path, text, expected):
+    (tmp_path / "a.csv").write_text(text)
+    names = tuple(text.split("\n")[0].split(","))
+    given, _ = read_given(tmp_path / "a.csv", Spec("series", (6, len(names)), columns=names))
+    nan = [float("nan")] * len(names)
+    torch.testing.assert_close(
+        given[0], torch.tensor([nan if row is None else row for row in expected], dtype=torch.float32), equal_nan=True
+    )
+
+
 def test_samples_read_back_as_the_series_that_they_are(tmp_path):
     series = torch.randn(3, 6, 2)
     write_samples(series, SERIES, tmp_path)

@@ -128,19 +128,32 @@ def read_table(path: Path, *, columns: Sequence[str] | None, header: bool | None
     return tuple(names[index] for index in chosen), numbers
 
 
-def read_rows(path: Path, *, header: bool | None) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The names of all columns, and the lines below them that hold something: the number of each, and its cells."""
+def read_rows(
+    path: Path, *, header: bool | None, may_be_empty: bool = False
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The names of all columns, and the lines below them that hold something: the number of each, and its cells.
+
+    If cells `may_be_empty`, so may all of a line: of a table of one column this is an empty line between others.
+    """
     content = read_text(path)
-    text = decode_utf8(content, str(path)).removeprefix("\ufeff")
+    text = decode_utf8(content, str(path), remedy="give a CSV file, which is a text, or convert it")
+    text = text.removeprefix("\ufeff")
     delimiter = max(DELIMITERS, key=text.split("\n", 1)[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows: list[tuple[int, list[str]]] = []  # line number, cells
     try:
-        rows += ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
+        rows += ((reader.line_num, row or [""]) for row in reader)
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num} is no line of a CSV file: {error}") from None
-    if not rows:
+    told = [i for i, (_, row) in enumerate(rows) if any(cell.strip() for cell in row)]
+    if not told:
         raise DataError(f"{path} is empty: give a file with a line of numbers for each step of time")
+    width = len(rows[told[0]][1])
+    if may_be_empty:
+        last = told[-1] if width == 1 else len(rows) - 1
+        is_told = set(told)
+        told = [i for i in range(told[0], last + 1) if i in is_told or len(rows[i][1]) == width]
+    rows = [rows[i] for i in told]
     has_header = not any(_is_number(cell) for cell in rows[0][1]) if header is None else header
     names = [cell.strip() for cell in rows[0][1]] if has_header else [str(i + 1) for i in range(len(rows[0][1]))]
     return names, rows[1:] if has_header else rows
@@ -152,7 +165,7 @@ def read_series(path: Path, spec: Spec, *, header: bool | None) -> list[Tensor]:
     A table with a column `sample`, as `genai sample` writes it, holds a series for each number there; another file is
     one series. Columns that are none of the spec's are passed over. Raises DataError, naming file, line and column.
     """
-    names, rows = read_rows(path, header=header)
+    names, rows = read_rows(path, header=header, may_be_empty=True)
     chosen = _columns_of(spec, names, path)
     is_whole = rows and all(len(row) == len(names) for _, row in rows)
     cells = [[row[index].strip() for index in chosen] for _, row in rows] if is_whole else []
