@@ -17,6 +17,8 @@ from genai_cli.media.rolls import roll_of_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.runs import TrainedRun, load_another
 
+_NOTES = 4  # about given files, that are told
+
 
 def sampling_options(typed: dict[str, Any], trained: TrainedRun) -> dict[str, Any]:
     """The keyword arguments of the model's `sample`: as typed, prompts as tokens, given images and signals as numbers.
@@ -35,7 +37,8 @@ def sampling_options(typed: dict[str, Any], trained: TrainedRun) -> dict[str, An
         options["given"], notes = read_given(
             Path(options["given"]), spec, keep=options.get("keep"), header=trained.config.dataset.get("header")
         )
-        for note in notes:
+        more = [f"and {len(notes) - _NOTES} more like these"] if len(notes) > _NOTES else []
+        for note in notes[:_NOTES] + more:
             print(f"given: {note}", flush=True)
     if isinstance(options.get("guide"), str):
         device = next(trained.model.parameters()).device
