@@ -182,7 +182,7 @@ class SampleConfig:
 
 MetricGroup = Literal[
     "figures", "text", "rules", "frechet", "kid", "manifold", "modes", "agreement", "diversity", "memorisation",
-    "classifier_accuracy_score", "benchmark", "passages", "condition",
+    "classifier_accuracy_score", "benchmark", "passages", "condition", "forecast",
 ]  # fmt: skip
 
 

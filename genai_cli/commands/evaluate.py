@@ -16,6 +16,7 @@ from genai_cli import runs, schema
 from genai_cli.commands.measure_benchmark import measure_benchmark
 from genai_cli.commands.measure_condition import measure_condition
 from genai_cli.commands.measure_figures import measure_figures, measure_text, text_windows
+from genai_cli.commands.measure_forecasts import measure_forecasts
 from genai_cli.commands.measure_passages import measure_passages
 from genai_cli.commands.measure_rules import draw_few, has_rules, measure_rules
 from genai_cli.commands.measure_samples import choose_extractor, measure_samples, metric_seed, sampler
@@ -38,7 +39,7 @@ GROUPS = {  # of metrics, by modality
         "classifier_accuracy_score",
     ),
     "points": ("figures", "frechet", "kid", "manifold", "modes"),
-    "series": ("figures", "frechet", "kid", "manifold", "modes"),
+    "series": ("figures", "forecast", "frechet", "kid", "manifold", "modes"),
     "audio": ("figures",),
     "text": ("figures", "text", "rules", "passages"),
     "music": ("figures", "rules"),
@@ -103,6 +104,8 @@ def _measure(
     if "text" in groups:
         yield from measure_text(trained, dataset, split, config, protocol, notes, device)
     drawn = {**protocol, "sampler": sampler(trained, config.sampling)}
+    if "forecast" in groups:
+        yield from measure_forecasts(trained, split, config, drawn, notes, device)
     if "passages" in groups:
         yield from measure_passages(trained, dataset, split, config, drawn, notes, device)
     if "condition" in groups and "asked" in (trained.spec.tokenizer or {}):
@@ -114,8 +117,8 @@ def _measure(
             yield from measure_rules(trained, dataset, split, samples, config, drawn)
         if "benchmark" in groups:
             yield from measure_benchmark(trained, dataset, split, samples, config, drawn, notes)
-    of_tokens = ("figures", "text", "rules", "benchmark", "passages", "condition")
-    of_samples = tuple(group for group in groups if group not in of_tokens)
+    measured = ("figures", "forecast", "text", "rules", "benchmark", "passages", "condition")
+    of_samples = tuple(group for group in groups if group not in measured)
     if of_samples:
         yield from _shown(measure_samples(config, trained, dataset, split, of_samples, protocol, notes, device))
 

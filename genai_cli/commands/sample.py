@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from genai_cli import runs, schema
+from genai_cli.commands.given import given_part
 from genai_cli.commands.measure_rules import sample_figures
 from genai_cli.commands.sampling import asking_prompt, sampling_options
 from genai_cli.commands.translate import compare_sides, held_out
@@ -59,7 +60,8 @@ def run(config: SampleConfig, *, folder: Path) -> ExitCode:
     if trained.model.translates is not None:
         shown = compare_sides(config, trained, options, samples, sources, device)
         spec = trained.spec.side(trained.model.sides(**options)[1])
-    sheet = write_samples(seen, spec, out, shown=shown)
+    given = given_part(options, samples) if spec.modality in ("series", "audio") else None
+    sheet = write_samples(seen, spec, out, shown=shown, given=given)
     figures = sample_figures(samples, trained.spec, trained.config.dataset["name"])
     record = {
         "step": trained.step,

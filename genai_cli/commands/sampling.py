@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genai_cli.data.base import Spec
+from genai_cli.commands.given import read_given
 from genai_cli.data.music_tokens import read_score
-from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
 from genai_cli.data.smiles_tokens import SmilesTokenizer
 from genai_cli.data.tokenizers import tokenizer_from_json
 from genai_cli.errors import ConfigError
@@ -18,9 +17,14 @@ from genai_cli.media.rolls import roll_of_score
 from genai_cli.models.base import GenerativeModel
 from genai_cli.runs import TrainedRun, load_another
 
+_NOTES = 4  # about given files, that are told
+
 
 def sampling_options(typed: dict[str, Any], trained: TrainedRun) -> dict[str, Any]:
-    """The keyword arguments of the model's `sample`: as typed, prompts as tokens, given images as pixels."""
+    """The keyword arguments of the model's `sample`: as typed, prompts as tokens, given images and signals as numbers.
+
+    Says on the terminal what of a given file is not read as it is.
+    """
     options = dict(typed)
     if trained.spec.tokenizer is not None or trained.spec.modality == "rolls":
         if isinstance(options.get("prompt"), str):
@@ -30,12 +34,17 @@ def sampling_options(typed: dict[str, Any], trained: TrainedRun) -> dict[str, An
     if isinstance(options.get("given"), str):
         side, _ = trained.model.sides(**options)
         spec = trained.spec if trained.model.translates is None else trained.spec.side(side)
-        options["given"] = read_given(Path(options["given"]), spec)
+        options["given"], notes = read_given(
+            Path(options["given"]), spec, keep=options.get("keep"), header=trained.config.dataset.get("header")
+        )
+        more = [f"and {len(notes) - _NOTES} more like these"] if len(notes) > _NOTES else []
+        for note in notes[:_NOTES] + more:
+            print(f"given: {note}", flush=True)
     if isinstance(options.get("guide"), str):
         device = next(trained.model.parameters()).device
         options["guide"] = load_another("guide", options["guide"], trained.spec, device).model
     if "keep" in options and "given" not in options:
-        raise ConfigError(f"keep={options['keep']} says what of given images stays: say which, given=FOLDER")
+        raise ConfigError(f"keep={options['keep']} says what of given data stays: say which, given=FOLDER or FILE")
     return options
 
 
@@ -57,35 +66,6 @@ def asking_prompt(condition: dict[str, float], options: dict[str, Any], trained:
         raise ConfigError(f"{words}: {error}") from error
     prompt = options.get("prompt", torch.zeros(1, dtype=torch.int64))
     return torch.cat([torch.tensor([token]), prompt[1:]])
-
-
-def read_given(folder: Path, spec: Spec) -> Tensor:
-    """(N, *spec.shape): the images of a folder in the order of their names, in the range of the data.
-
-    Another size is brought to that of the data; the sheet that lies beside samples is passed over. Raises ConfigError,
-    naming what cannot be read.
-    """
-    if spec.modality != "image":
-        raise ConfigError(f"given={folder}: there is nothing to complete in {spec.modality}, only in images")
-    if not folder.is_dir():
-        raise ConfigError(f"given={folder} is no folder: put the images to be completed into one")
-    channels, height, width = spec.shape
-    low, high = spec.value_range
-    images = []
-    for name, reason in image_paths(folder):
-        if name == "sheet.png":
-            continue
-        try:
-            if reason is not None:
-                raise BrokenImage(reason)
-            picture = read_picture(folder / name)
-        except BrokenImage as error:
-            raise ConfigError(f"given={folder}: {name} cannot be read: {error}") from error
-        pixels = to_pixels(picture, size=max(height, width), channels=channels)
-        images.append(pixels[:, :height, :width].float() / 255 * (high - low) + low)
-    if not images:
-        raise ConfigError(f"given={folder} holds no image")
-    return torch.stack(images)
 
 
 def _read_prompt(prompt: str, trained: TrainedRun) -> Tensor:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 PLAIN_WIDTH = 150  # where the output is no terminal
 _CONTROL_WORDS = {"one_mode_removed": "mode removed", "half_removed": "half removed", "shuffled_labels": "shuffled"}
+_CONTROL_WORDS |= {"last_value": "last value", "given_again": "given again", "other_window": "other window"}
 
 
 def print_evaluation(record: dict[str, Any]) -> None:

@@ -116,20 +116,7 @@ def read_table(path: Path, *, columns: Sequence[str] | None, header: bool | None
 
     Raises DataError, naming file, line and column, for what is no table of finite numbers.
     """
-    content = read_text(path)
-    text = decode_utf8(content, str(path)).removeprefix("\ufeff")
-    delimiter = max(DELIMITERS, key=text.split("\n", 1)[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    rows: list[tuple[int, list[str]]] = []  # line number, cells
-    try:
-        rows += ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num} is no line of a CSV file: {error}") from None
-    if not rows:
-        raise DataError(f"{path} is empty: give a file with a line of numbers for each step of time")
-    has_header = not any(_is_number(cell) for cell in rows[0][1]) if header is None else header
-    names = [cell.strip() for cell in rows[0][1]] if has_header else [str(i + 1) for i in range(len(rows[0][1]))]
-    rows = rows[1:] if has_header else rows
+    names, rows = read_rows(path, header=header)
     chosen = choose_columns(names, columns, path)
     try:
         numbers = torch.tensor([[float(row[index]) for index in chosen] for _, row in rows], dtype=torch.float64)
@@ -141,11 +128,90 @@ def read_table(path: Path, *, columns: Sequence[str] | None, header: bool | None
     return tuple(names[index] for index in chosen), numbers
 
 
+def read_rows(
+    path: Path, *, header: bool | None, may_be_empty: bool = False
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The names of all columns, and the lines below them that hold something: the number of each, and its cells.
+
+    If cells `may_be_empty`, so may all of a line: of a table of one column this is an empty line between others.
+    """
+    content = read_text(path)
+    text = decode_utf8(content, str(path), remedy="give a CSV file, which is a text, or convert it")
+    text = text.removeprefix("\ufeff")
+    delimiter = max(DELIMITERS, key=text.split("\n", 1)[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows: list[tuple[int, list[str]]] = []  # line number, cells
+    try:
+        rows += ((reader.line_num, row or [""]) for row in reader)
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num} is no line of a CSV file: {error}") from None
+    told = [i for i, (_, row) in enumerate(rows) if any(cell.strip() for cell in row)]
+    if not told:
+        raise DataError(f"{path} is empty: give a file with a line of numbers for each step of time")
+    width = len(rows[told[0]][1])
+    if may_be_empty:
+        last = told[-1] if width == 1 else len(rows) - 1
+        is_told = set(told)
+        told = [i for i in range(told[0], last + 1) if i in is_told or len(rows[i][1]) == width]
+    rows = [rows[i] for i in told]
+    has_header = not any(_is_number(cell) for cell in rows[0][1]) if header is None else header
+    names = [cell.strip() for cell in rows[0][1]] if has_header else [str(i + 1) for i in range(len(rows[0][1]))]
+    return names, rows[1:] if has_header else rows
+
+
+def read_series(path: Path, spec: Spec, *, header: bool | None) -> list[Tensor]:
+    """Series in the columns of `spec`, scaled as it says, (P, C) float32 each, NaN where a cell is empty.
+
+    A table with a column `sample`, as `genai sample` writes it, holds a series for each number there; another file is
+    one series. Columns that are none of the spec's are passed over. Raises DataError, naming file, line and column.
+    """
+    names, rows = read_rows(path, header=header, may_be_empty=True)
+    chosen = _columns_of(spec, names, path)
+    is_whole = rows and all(len(row) == len(names) for _, row in rows)
+    cells = [[row[index].strip() for index in chosen] for _, row in rows] if is_whole else []
+    if not is_whole or not all(_is_finite(cell) for line in cells for cell in line if cell):
+        raise DataError(f"{path}: {what_is_wrong(rows, names, chosen, may_be_empty=True)}")
+    numbers = torch.tensor(
+        [[float(cell) if cell else math.nan for cell in line] for line in cells], dtype=torch.float64
+    )
+    if spec.value_range is not None:
+        low, high = spec.value_range
+        for value in numbers[(numbers < low) | (numbers > high)].tolist()[:1]:
+            raise DataError(f"{path} holds {value:g}, but what the run learned lies between {low:g} and {high:g}")
+    if spec.scale:
+        numbers = (numbers - numbers.new_tensor(spec.offset)) / numbers.new_tensor(spec.scale)
+    numbers = numbers.float()
+    if "sample" not in names or "sample" in spec.columns:
+        return [numbers]
+    lines: dict[str, list[int]] = {}
+    for number, (_, row) in enumerate(rows):
+        lines.setdefault(row[names.index("sample")].strip(), []).append(number)
+    return [numbers[of_one] for of_one in lines.values()]
+
+
+def _columns_of(spec: Spec, names: Sequence[str], path: Path) -> list[int]:
+    """The places of the spec's columns. Raises DataError for one that is not there, or more than once."""
+    if tuple(names) == spec.columns:
+        return list(range(len(names)))
+    for name in spec.columns:
+        if names.count(name) != 1:
+            why = "more than one column" if name in names else "no column"
+            raise DataError(
+                f"{path} has {why} {name}: it must have those that the run learned, {_listed(spec.columns)}, and it "
+                f"has {_listed(names)}"
+            )
+    return [names.index(name) for name in spec.columns]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ",".join(names[:20]) + (",..." if len(names) > 20 else "")
+
+
 def choose_columns(names: Sequence[str], columns: Sequence[str] | None, path: Path) -> list[int]:
     """The places of `columns`, or of all. Raises DataError for one that is not there, or twice."""
     if columns is None:
         return list(range(len(names)))
-    listed = ",".join(names[:20]) + (",..." if len(names) > 20 else "")
+    listed = _listed(names)
     if not columns:
         raise DataError(f"dataset.columns=[] leaves nothing of {path}: choose among {listed}, or leave it null for all")
     for name in columns:
@@ -155,8 +221,10 @@ def choose_columns(names: Sequence[str], columns: Sequence[str] | None, path: Pa
     return [names.index(name) for name in columns]
 
 
-def what_is_wrong(rows: Sequence[tuple[int, list[str]]], names: Sequence[str], chosen: Sequence[int]) -> str:
-    """One sentence about the first line that is no step of a series."""
+def what_is_wrong(
+    rows: Sequence[tuple[int, list[str]]], names: Sequence[str], chosen: Sequence[int], *, may_be_empty: bool = False
+) -> str:
+    """One sentence about the first line that is no step of a series: one to learn, or one given, with gaps in it."""
     for line, row in rows:
         if len(row) != len(names):
             return (
@@ -165,12 +233,14 @@ def what_is_wrong(rows: Sequence[tuple[int, list[str]]], names: Sequence[str], c
             )
         for index in chosen:
             cell = row[index].strip()
-            if _is_finite(cell):
+            if _is_finite(cell) or (may_be_empty and not cell):
                 continue
             rule = "where every cell must be a finite number" if _is_number(cell) or not cell else "which is no number"
             kept = [names[i] for i in chosen if _is_finite(row[i])]
             without = f", or leave the column out with dataset.columns=[{','.join(kept)}]" if kept else ""
             found = repr(cell[:40]) if cell else "empty"
+            if may_be_empty:
+                return f"line {line}, column {names[index]} is {found}, {rule}: mend it, or leave the cell empty"
             return f"line {line}, column {names[index]} is {found}, {rule}: mend it or delete the line{without}"
     return "there is no line of numbers below the header: give one for each step of time"
 

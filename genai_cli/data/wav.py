@@ -136,12 +136,23 @@ class ClipSplit(Split):
         return self.clips.content_hash()
 
 
+def read_sound(path: Path, sample_rate: int) -> tuple[Tensor, int]:
+    """A file as a model of such data takes it, (T,) in [-1, 1], and the rate that it had. Raises BrokenSound."""
+    sound, rate = read_wav(path)
+    return decode_audio({"audio": to_levels(resample(sound, rate, sample_rate))})["audio"], rate
+
+
+def to_levels(sound: Tensor) -> Tensor:
+    """(T,) in [-1, 1] to int16."""
+    return (sound * 32767).round().to(torch.int16)
+
+
 def cut(sound: Tensor, length: int) -> Tensor:
     """(T,) in [-1, 1] to whole clips one after the other, (N, length) int16; what is left over at the end is dropped.
 
     A shorter sound is one clip, followed by silence.
     """
-    levels = (sound * 32767).round().to(torch.int16)
+    levels = to_levels(sound)
     if len(levels) < length:
         levels = torch.nn.functional.pad(levels, (0, length - len(levels)))
     return levels[: len(levels) // length * length].unflatten(0, (-1, length))

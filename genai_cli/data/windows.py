@@ -172,13 +172,14 @@ def _knows(tokenizer: Tokenizer, character: str) -> bool:
     return True
 
 
-def decode_utf8(content: bytes, source: str) -> str:
+def decode_utf8(
+    content: bytes, source: str, *, remedy: str = "convert it, or read it as it is with dataset.tokenizer=byte"
+) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{source} is not UTF-8: byte {error.start:,} is 0x{content[error.start]:02x} ({error.reason}); "
-            "convert it, or read it as it is with dataset.tokenizer=byte"
+            f"{source} is not UTF-8: byte {error.start:,} is 0x{content[error.start]:02x} ({error.reason}); {remedy}"
         ) from None
 
 

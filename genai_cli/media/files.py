@@ -9,21 +9,24 @@ import numpy
 from torch import Tensor
 
 from genai_cli.data.base import Spec
+from genai_cli.media.continuations import Given
 from genai_cli.media.midi import midi_bytes
-from genai_cli.media.sheets import images_to_uint8, join_texts, sheet, to_scores, tokens_to_texts
+from genai_cli.media.sheets import images_to_uint8, in_units, join_texts, sheet, to_scores, tokens_to_texts
 from genai_cli.media.sounds import SAMPLE_RATE, synthesise, wav_bytes
 
 MOST_SOUNDS = 16
 
 
-def write_samples(samples: Tensor, spec: Spec, folder: Path, *, shown: Tensor | None = None) -> Path:
+def write_samples(
+    samples: Tensor, spec: Spec, folder: Path, *, shown: Tensor | None = None, given: Given | None = None
+) -> Path:
     """Write `samples` (B, *spec.shape) into `folder` and return the path of the sheet, which is written last.
 
     Images: 00000.png, ... and sheet.png. Points: samples.csv and sheet.png. Text: 00000.txt, ..., samples.txt (all of
     them) and sheet.txt (the first). Music, rolls: 00000.mid, ..., the first 16 also as 00000.wav, ..., and sheet.png.
     Molecules: samples.smi, a SMILES a line, and sheet.png, or sheet.txt without RDKit. Series: samples.csv, in the
     units of the file that they were learned from, and sheet.png. Audio: 00000.wav, ... and sheet.png. The sheet is of
-    `shown`, if that is given.
+    `shown`, if that is there. Of signals that go on from `given` ones, the table and the sheet tell what was given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     match spec.modality:
@@ -33,7 +36,7 @@ def write_samples(samples: Tensor, spec: Spec, folder: Path, *, shown: Tensor | 
         case "points":
             write_file(folder / "samples.csv", csv_bytes(samples))
         case "series":
-            write_file(folder / "samples.csv", series_csv_bytes(samples, spec))
+            write_file(folder / "samples.csv", series_csv_bytes(samples, spec, given=given))
         case "audio":
             for i, clip in enumerate(samples):
                 write_file(folder / f"{i:05d}.wav", wav_bytes(clip, sample_rate=spec.sample_rate or SAMPLE_RATE))
@@ -51,7 +54,7 @@ def write_samples(samples: Tensor, spec: Spec, folder: Path, *, shown: Tensor | 
             write_file(folder / "samples.txt", join_texts(texts).encode())
         case _:
             raise ValueError(f"no file format for the modality {spec.modality!r}")
-    return write_sheet(sheet(samples if shown is None else shown, spec), folder / "sheet")
+    return write_sheet(sheet(samples if shown is None else shown, spec, given=given), folder / "sheet")
 
 
 def write_sheet(picture: Tensor | str, path: Path) -> Path:
@@ -81,19 +84,20 @@ def csv_bytes(points: Tensor) -> bytes:
     return content.getvalue().encode()
 
 
-def series_csv_bytes(series: Tensor, spec: Spec) -> bytes:
+def series_csv_bytes(series: Tensor, spec: Spec, *, given: Given | None = None) -> bytes:
     """(B, T, C) as a table with a header: a line for each step, after the numbers of its sample and of itself.
 
-    Where the spec says how the columns were scaled, they are scaled back.
+    Where the spec says how the columns were scaled, they are scaled back. With `given` series there is a column `kept`:
+    1 where the whole step was given, else 0.
     """
-    numbers = series.detach().cpu().double()
-    if spec.scale:
-        numbers = numbers * numbers.new_tensor(spec.scale) + numbers.new_tensor(spec.offset)
+    numbers = in_units(series, spec)
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(["sample", "step", *spec.columns])
+    writer.writerow(["sample", "step", *([] if given is None else ["kept"]), *spec.columns])
+    kept = [] if given is None else given.kept.all(2).int().tolist()  # N rows of T
     for i, steps in enumerate(numbers.tolist()):
-        writer.writerows([i, t, *(f"{value:.7g}" for value in step)] for t, step in enumerate(steps))
+        told = [[] if given is None else [kept[i % len(kept)][t]] for t in range(len(steps))]
+        writer.writerows([i, t, *told[t], *(f"{value:.7g}" for value in step)] for t, step in enumerate(steps))
     return content.getvalue().encode()
 
 

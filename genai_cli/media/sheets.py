@@ -9,6 +9,7 @@ from torch import Tensor
 
 from genai_cli.data.base import Spec
 from genai_cli.data.tokenizers import tokenizer_from_json
+from genai_cli.media.continuations import Given, plot_continuations
 from genai_cli.media.midi import Score
 from genai_cli.media.plots import plot_points
 from genai_cli.media.rolls import roll_sheet, score_of_roll
@@ -27,12 +28,13 @@ PADDING = 2  # pixels around and between images
 LEGIBLE_WIDTH = 768  # pixels, to which a sheet of small images is enlarged by a whole factor
 
 
-def sheet(samples: Tensor, spec: Spec) -> Tensor | str:
+def sheet(samples: Tensor, spec: Spec, *, given: Given | None = None) -> Tensor | str:
     """A picture, (3, H, W) uint8, or for tokens a text, of `samples` (B, *spec.shape).
 
     Shows the first 256 images, the first 8 pieces of music and sounds, the first 12 series, the first 32 texts, the
     first 36 molecules, all points (of more than two dimensions, the first two). Series are shown as they are fed, so
-    scaled, where their columns may have units of their own. Codes and latents that nobody decodes are numbers and
+    scaled, where their columns may have units of their own; those that go on from `given` ones in these units, column
+    by column. Codes and latents that nobody decodes are numbers and
     points.
     """
     match spec.modality:
@@ -40,11 +42,16 @@ def sheet(samples: Tensor, spec: Spec) -> Tensor | str:
             return image_grid(images_to_uint8(samples[:MOST_IMAGES], spec))
         case "points" | "latents":
             return plot_points(samples.flatten(1))
+        case "series" if given is not None:
+            return plot_continuations(
+                in_units(samples, spec), spec.columns, Given(in_units(given.values, spec), given.kept)
+            )
         case "series":
             unit = "in standard deviations" if spec.scale else ""
             return plot_series(samples[:MOST_SERIES], spec.columns, unit=unit)
         case "audio":
-            return plot_sounds(samples[:MOST_CLIPS], spec.sample_rate or SAMPLE_RATE)
+            num_given = 0 if given is None else int(given.kept[0].sum())
+            return plot_sounds(samples[:MOST_CLIPS], spec.sample_rate or SAMPLE_RATE, num_given=num_given)
         case "music" | "rolls":
             return roll_sheet(to_scores(samples[:MOST_ROLLS], spec))
         case "text" | "codes":
@@ -68,6 +75,12 @@ def sound(samples: Tensor, spec: Spec) -> tuple[Tensor, int] | None:
     if spec.modality in ("music", "rolls"):
         return synthesise(to_scores(samples[:1], spec)[0]), SAMPLE_RATE
     return None
+
+
+def in_units(series: Tensor, spec: Spec) -> Tensor:
+    """(B, T, C) as they are fed -> float64, on the CPU, in the units of the file, if the spec has them."""
+    numbers = series.detach().cpu().double()
+    return numbers * numbers.new_tensor(spec.scale) + numbers.new_tensor(spec.offset) if spec.scale else numbers
 
 
 def images_to_uint8(images: Tensor, spec: Spec) -> Tensor:

@@ -11,9 +11,10 @@ from torch import Tensor
 from genai_cli.media.plots import DARK, GREY, ticks
 
 COLOURS = (
-    (31, 119, 180), (214, 98, 40), (44, 140, 84), (188, 54, 72), (128, 90, 170), (120, 110, 60), (24, 150, 160),
+    (31, 119, 180), (214, 98, 40), (44, 140, 84), (188, 54, 72), (128, 90, 170), (120, 110, 60), (222, 168, 20),
     (190, 90, 150),
 )  # fmt: skip
+GIVEN = (120, 124, 132)  # of a sound, what was given
 FINE = 2  # pictures are drawn so many times larger, then averaged
 PANEL = (300, 170)  # width and height of the box of one series, in pixels
 MARGIN = (52, 40, 14, 24)  # left, top, right, bottom of a sheet of series
@@ -34,53 +35,72 @@ def plot_series(series: Tensor, names: Sequence[str], *, unit: str = "") -> Tens
     width, height = PANEL
     left, top, right, bottom = MARGIN
     size = (left + columns * (width + GAP) - GAP + right, top + rows * (height + GAP) - GAP + bottom)
-    picture, draw, font = _canvas(size)
+    picture, draw, font = canvas(size)
     low, high = value_frame(series)
     for i, one in enumerate(series):
         x0, y0 = left + i % columns * (width + GAP), top + i // columns * (height + GAP)
-        for value in ticks(low, high):
-            y = y0 + height * (high - value) / (high - low)
-            draw.line(_fine([(x0, y), (x0 + width, y)]), fill=GREY, width=FINE)
-            if i % columns == 0:
-                draw.text(_fine([(x0 - 6, y)])[0], f"{value:g}", fill=DARK, font=font, anchor="rm")
-        for step in [value for value in ticks(0, max(length - 1, 1)) if value == round(value)]:
-            x = x0 + width * step / max(length - 1, 1)
-            draw.line(_fine([(x, y0 + height), (x, y0 + height + 4)]), fill=DARK, width=FINE)
-            if i // columns == rows - 1:
-                draw.text(_fine([(x, y0 + height + 6)])[0], f"{step:g}", fill=DARK, font=font, anchor="mt")
-        draw.rectangle(_fine([(x0, y0), (x0 + width, y0 + height)]), outline=DARK, width=FINE)
+        draw_axes(
+            draw, font, (x0, y0, width, height), low, high, length, has_values=i % columns == 0,
+            has_steps=i // columns == rows - 1,
+        )  # fmt: skip
         for column, values in enumerate(one.unbind(1)):
-            _line(draw, values, (x0, y0, width, height), low, high, COLOURS[column % len(COLOURS)])
+            draw_line(draw, values, (x0, y0, width, height), low, high, COLOURS[column % len(COLOURS)])
     _legend(draw, font, names, unit, left=left)
-    return _averaged(picture)
+    return averaged(picture)
 
 
-def plot_sounds(sounds: Tensor, sample_rate: int) -> Tensor:
-    """(B, T) in [-1, 1] -> (3, H, W) uint8: a row for each, its waveform and its spectrogram, time to the right."""
+def draw_axes(
+    draw: Any, font: Any, box: tuple[int, int, int, int], low: float, high: float, length: int, *, has_values: bool,
+    has_steps: bool,
+) -> None:  # fmt: skip
+    """A panel's box, the lines of its values and the ticks of its steps, with their numbers where it has them."""
+    x0, y0, width, height = box
+    for value in ticks(low, high):
+        y = y0 + height * (high - value) / (high - low)
+        draw.line(fine([(x0, y), (x0 + width, y)]), fill=GREY, width=FINE)
+        if has_values:
+            draw.text(fine([(x0 - 6, y)])[0], f"{value:g}", fill=DARK, font=font, anchor="rm")
+    for step in [value for value in ticks(0, max(length - 1, 1)) if value == round(value)]:
+        x = x0 + width * step / max(length - 1, 1)
+        draw.line(fine([(x, y0 + height), (x, y0 + height + 4)]), fill=DARK, width=FINE)
+        if has_steps:
+            draw.text(fine([(x, y0 + height + 6)])[0], f"{step:g}", fill=DARK, font=font, anchor="mt")
+    draw.rectangle(fine([(x0, y0), (x0 + width, y0 + height)]), outline=DARK, width=FINE)
+
+
+def plot_sounds(sounds: Tensor, sample_rate: int, *, num_given: int = 0) -> Tensor:
+    """(B, T) in [-1, 1] -> (3, H, W) uint8: a row for each, its waveform and its spectrogram, time to the right.
+
+    The first `num_given` samples of each were given: they are grey, and a line stands where they end.
+    """
     sounds = sounds.detach().float().cpu().nan_to_num(0.0)
     width, height = WAVE
     left, top, right, bottom = MARGIN[0], 22, 14, 24
     size = (2 * (left + width) + right, top + len(sounds) * (height + GAP) - GAP + bottom)
-    picture, draw, font = _canvas(size)
+    picture, draw, font = canvas(size)
     seconds = sounds.shape[1] / sample_rate
     starts = (left, 2 * left + width)
     for i, sound in enumerate(sounds):
         y0 = top + i * (height + GAP)
-        _waveform(draw, sound, (starts[0], y0, width, height))
+        _waveform(draw, sound, (starts[0], y0, width, height), num_given=num_given)
         image = spectrogram(sound, width * FINE, height * FINE)
         picture.paste(_image(image), (starts[1] * FINE, y0 * FINE))
         for x0, labels in (
             (starts[0], ("1", "-1")), (starts[1], (f"{sample_rate / 2000:g} kHz", "0")),
         ):  # fmt: skip
-            draw.rectangle(_fine([(x0, y0), (x0 + width, y0 + height)]), outline=DARK, width=FINE)
+            draw.rectangle(fine([(x0, y0), (x0 + width, y0 + height)]), outline=DARK, width=FINE)
+            if num_given:
+                x = x0 + width * num_given / sounds.shape[1]
+                draw.line(fine([(x, y0), (x, y0 + height)]), fill=COLOURS[1], width=FINE)
             for label, y, anchor in zip(labels, (y0, y0 + height), ("rt", "rb"), strict=True):
-                draw.text(_fine([(x0 - 5, y)])[0], label, fill=DARK, font=font, anchor=anchor)
+                draw.text(fine([(x0 - 5, y)])[0], label, fill=DARK, font=font, anchor=anchor)
     for x0, title in zip(starts, ("waveform", "spectrogram"), strict=True):
-        draw.text(_fine([(x0, top - 5)])[0], title, fill=DARK, font=font, anchor="lb")
+        title += ", grey: given" if num_given and title == "waveform" else ""
+        draw.text(fine([(x0, top - 5)])[0], title, fill=DARK, font=font, anchor="lb")
         for value in ticks(0, seconds):
             x = x0 + width * value / seconds
-            draw.text(_fine([(x, size[1] - bottom + 5)])[0], f"{value:g} s", fill=DARK, font=font, anchor="mt")
-    return _averaged(picture)
+            draw.text(fine([(x, size[1] - bottom + 5)])[0], f"{value:g} s", fill=DARK, font=font, anchor="mt")
+    return averaged(picture)
 
 
 def spectrogram(sound: Tensor, width: int, height: int) -> Tensor:
@@ -109,10 +129,11 @@ def value_frame(values: Tensor) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _line(
-    draw: Any, values: Tensor, box: tuple[int, int, int, int], low: float, high: float, colour: tuple[int, int, int]
-) -> None:
-    """Values (T,), with a gap where one is not finite."""
+def draw_line(
+    draw: Any, values: Tensor, box: tuple[int, int, int, int], low: float, high: float, colour: tuple[int, int, int],
+    *, thickness: float = 1.5,
+) -> None:  # fmt: skip
+    """Values (T,), with a gap where one is not finite; `thickness` in pixels."""
     x0, y0, width, height = box
     points: list[tuple[float, float]] = []
     for step, value in enumerate([*values.tolist(), math.nan]):
@@ -122,11 +143,11 @@ def _line(
         if len(points) == 1:
             points.append((points[0][0] + 1, points[0][1]))
         if points:
-            draw.line(_fine(points), fill=colour, width=round(1.5 * FINE), joint="curve")
+            draw.line(fine(points), fill=colour, width=round(thickness * FINE), joint="curve")
         points = []
 
 
-def _waveform(draw: Any, sound: Tensor, box: tuple[int, int, int, int]) -> None:
+def _waveform(draw: Any, sound: Tensor, box: tuple[int, int, int, int], *, num_given: int) -> None:
     """The range of the values that fall on each column of pixels, joined to that of the column before."""
     x0, y0, width, height = box
     columns = width * FINE
@@ -142,7 +163,8 @@ def _waveform(draw: Any, sound: Tensor, box: tuple[int, int, int, int]) -> None:
             continue
         first, last = (top, bottom) if before is None else (min(top, before[1]), max(bottom, before[0]))
         x = x0 * FINE + column
-        draw.line([(x, (y0 + first) * FINE), (x, (y0 + last) * FINE)], fill=COLOURS[0], width=1)
+        ink = GIVEN if column * len(sound) < num_given * columns else COLOURS[0]
+        draw.line([(x, (y0 + first) * FINE), (x, (y0 + last) * FINE)], fill=ink, width=1)
         before = (top, bottom)
 
 
@@ -150,14 +172,14 @@ def _legend(draw: Any, font: Any, names: Sequence[str], unit: str, *, left: int)
     x = float(left)
     for column, name in enumerate(names[:NAMED]):
         text = name if len(name) <= 16 else name[:15] + "…"
-        draw.line(_fine([(x, 16), (x + 18, 16)]), fill=COLOURS[column % len(COLOURS)], width=3 * FINE)
-        draw.text(_fine([(x + 24, 16)])[0], text, fill=DARK, font=font, anchor="lm")
+        draw.line(fine([(x, 16), (x + 18, 16)]), fill=COLOURS[column % len(COLOURS)], width=3 * FINE)
+        draw.text(fine([(x + 24, 16)])[0], text, fill=DARK, font=font, anchor="lm")
         x += 24 + draw.textlength(text, font=font) / FINE + 18
     rest = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
-    draw.text(_fine([(x, 16)])[0], "  ".join(rest + ([unit] if unit else [])), fill=DARK, font=font, anchor="lm")
+    draw.text(fine([(x, 16)])[0], "  ".join(rest + ([unit] if unit else [])), fill=DARK, font=font, anchor="lm")
 
 
-def _canvas(size: tuple[int, int]) -> tuple[Any, Any, Any]:
+def canvas(size: tuple[int, int]) -> tuple[Any, Any, Any]:
     from PIL import Image, ImageDraw, ImageFont
 
     picture = Image.new("RGB", (size[0] * FINE, size[1] * FINE), "white")
@@ -170,11 +192,11 @@ def _image(pixels: Tensor) -> Any:
     return Image.fromarray(numpy.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
 
 
-def _fine(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def fine(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(FINE * x, FINE * y) for x, y in points]
 
 
-def _averaged(picture: Any) -> Tensor:
+def averaged(picture: Any) -> Tensor:
     """(3, H, W) uint8 at the size that it is shown in."""
     small = picture.reduce(FINE)
     return torch.from_numpy(numpy.array(small)).permute(2, 0, 1)

@@ -25,7 +25,8 @@ bootstrap (what is resampled, how often; "none: ..." of other intervals). `proto
 values compare if their protocols do, the sampler apart (`same_protocol`).
 
 `controls` are the same metric of things whose quality is known: "real" (held-out data in place of samples: the floor),
-"noise" (the ceiling), "shuffled_labels", "one_mode_removed", "train" (copies of training data).
+"noise" (the ceiling), "shuffled_labels", "one_mode_removed", "train" (copies of training data); of forecasts
+"last_value", "given_again" and "other_window" (the draws for another one).
 """
 
 import hashlib

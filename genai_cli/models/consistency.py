@@ -18,7 +18,7 @@ from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.random import RowRandom
 from genai_cli.rules import FiniteFloat, FolderName, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.editing import check_editing, start_of_given
-from genai_cli.samplers.keep import given_rows, kept_pixels
+from genai_cli.samplers.keep import given_rows, known_part
 from genai_cli.samplers.schedules import karras_sigmas
 
 EVALUATED_LEVELS = 4  # of each held-out example
@@ -111,22 +111,25 @@ class Consistency(GenerativeModel):
         steps: PositiveInt | None = None,
         label: NonNegativeInt | None = None,
         given: Tensor | None = None,
-        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
+        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border", "first_half", "last_half"]
+        | PositiveInt
+        | None = None,
         strength: Probability | None = None,
     ) -> Tensor:
         """Algorithm 1: jump to the data, add noise of a lower level, jump again; `steps` evaluations in all.
 
-        The levels are even in sigma^(1 / 7). With `given` images and `keep`, every jump's kept pixels are replaced
-        (Algorithm 4); with `strength`, the first jump begins at given images with noise.
+        The levels are even in sigma^(1 / 7). Of `given` images, every jump's kept pixels are replaced (Algorithm 4);
+        with `strength`, the first jump begins at given images with noise.
         """
-        check_editing(given=given, keep=keep, strength=strength)
+        check_editing(self.spec.shape, given=given, keep=keep, strength=strength)
         if label is not None and not self.network.num_classes:
             raise ValueError(f"label={label} needs a model that was trained with model.condition=label")
         labels = sample_labels(random, self.network.num_classes, label) if self.network.num_classes else None
         steps = steps or self.sampling_steps
         sigmas = [*karras_sigmas(steps + 1, self.sigma_min, self.sigma_max)[:steps], 0.0]
-        rows = None if given is None else given_rows(given, random)
-        known = None if keep is None else kept_pixels(keep, *self.spec.shape[-2:], device=rows.device)
+        rows, known = None if given is None else given_rows(given, random), None
+        if rows is not None and strength is None:
+            rows, known = known_part(rows, keep, self.spec.shape)
         if strength is not None:
             sigmas = start_of_given(sigmas, strength)
         x = sigmas[0] * random.normal(*self.spec.shape)

@@ -126,7 +126,9 @@ class DDPM(GenerativeModel):
         guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None,
         guide: GenerativeModel | None = None,
         given: Tensor | None = None,
-        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
+        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border", "first_half", "last_half"]
+        | PositiveInt
+        | None = None,
         strength: Probability | None = None,
         resample: PositiveInt | None = None,
     ) -> Tensor:
@@ -141,7 +143,10 @@ class DDPM(GenerativeModel):
             label=label, guidance=guidance, guidance_interval=guidance_interval, guide=guide,
         )  # fmt: skip
         chosen = solver or self.solver
-        count = count_steps(chosen, self.sampling_steps, steps=steps, evaluations=evaluations, keep=keep)
+        is_completed = given is not None and strength is None
+        count = count_steps(
+            chosen, self.sampling_steps, steps=steps, evaluations=evaluations, is_completed=is_completed
+        )
         sigmas = self._sigmas(count, spacing or ("karras" if chosen == "heun" else "uniform"))
         return draw(
             solver, self.solver, denoise, sigmas, random, self.spec.shape, eta=eta, churn=churn,

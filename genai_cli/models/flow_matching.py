@@ -161,7 +161,9 @@ class FlowMatching(GenerativeModel):
         guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None,
         guide: GenerativeModel | None = None,
         given: Tensor | None = None,
-        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
+        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border", "first_half", "last_half"]
+        | PositiveInt
+        | None = None,
         strength: Probability | None = None,
         resample: PositiveInt | None = None,
     ) -> Tensor:
@@ -172,7 +174,10 @@ class FlowMatching(GenerativeModel):
             label=label, guidance=guidance, guidance_interval=guidance_interval, guide=guide,
         )  # fmt: skip
         chosen = solver or self.solver
-        count = count_steps(chosen, self.sampling_steps, steps=steps, evaluations=evaluations, keep=keep)
+        is_completed = given is not None and strength is None
+        count = count_steps(
+            chosen, self.sampling_steps, steps=steps, evaluations=evaluations, is_completed=is_completed
+        )
         sigmas = flow_sigmas(count, SIGMA_MAX) if spacing == "uniform" else karras_sigmas(count, SIGMA_MIN, SIGMA_MAX)
         return draw(
             solver, self.solver, denoise, sigmas, random, self.spec.shape, eta=eta, churn=churn,

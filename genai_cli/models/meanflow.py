@@ -17,7 +17,7 @@ from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.random import RowRandom
 from genai_cli.rules import FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.editing import check_editing
-from genai_cli.samplers.keep import given_rows, kept_pixels
+from genai_cli.samplers.keep import given_rows, known_part
 from genai_cli.samplers.likelihood import negative_log_likelihood
 
 EVALUATED_TIMES = 4  # of each held-out example
@@ -115,20 +115,23 @@ class MeanFlow(GenerativeModel):
         steps: PositiveInt | None = None,
         label: NonNegativeInt | None = None,
         given: Tensor | None = None,
-        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border"] | None = None,
+        keep: Literal["top_half", "bottom_half", "left_half", "right_half", "border", "first_half", "last_half"]
+        | PositiveInt
+        | None = None,
         strength: Probability | None = None,
     ) -> Tensor:
         """`steps` jumps of equal time, one evaluation each; by default the model's own number (Algorithm 2).
 
-        With `strength`, they lead from `given` images with so much noise, at the time t = strength; with `keep`, the
-        kept pixels of these are put back before each jump, under fresh noise of its time.
+        With `strength`, they lead from `given` images with so much noise, at the time t = strength; else what of these
+        is kept is put back before each jump, under fresh noise of its time.
         """
-        check_editing(given=given, keep=keep, strength=strength)
+        check_editing(self.spec.shape, given=given, keep=keep, strength=strength)
         if label is not None and not self.network.num_classes:
             raise ValueError(f"label={label} needs a model that was trained with model.condition=label")
         labels = sample_labels(random, self.network.num_classes, label) if self.network.num_classes else None
-        rows = None if given is None else given_rows(given, random)
-        known = None if keep is None else kept_pixels(keep, *self.spec.shape[-2:], device=rows.device)
+        rows, known = None if given is None else given_rows(given, random), None
+        if rows is not None and strength is None:
+            rows, known = known_part(rows, keep, self.spec.shape)
         start = 1.0 if strength is None else strength
         z = random.normal(*self.spec.shape)
         z = z if strength is None else rows.lerp(z, start)

@@ -1,12 +1,12 @@
 """WaveNet (van den Oord et al. 2016, arXiv:1609.03499): dilated causal convolutions over any sequence.
 
 `genai train model=wavenet dataset=tones`, `dataset=sines`, or `dataset=shakespeare`, then
-`genai sample run=latest prompt="ROMEO:" length=500`.
+`genai sample run=latest given=recent.csv length=24`, or `prompt="ROMEO:" length=500`.
 """
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from genai_cli.nn.next_token import next_token_figures, next_token_loss
 from genai_cli.nn.random import RowRandom, inverse_cdf
 from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Probability
 from genai_cli.samplers.generation import generate
+from genai_cli.samplers.keep import given_rows, kept_steps
 
 CHAIN_WIDTH = 32  # hidden units for each number of a step of a series
 NUM_COMPONENTS = 10  # of the mixture that tells it
@@ -150,24 +151,41 @@ class WaveNet(GenerativeModel):
         beam: PositiveInt | None = None,
         grammar: bool | None = None,
         label: NonNegativeInt | None = None,
+        given: Tensor | None = None,
+        keep: PositiveInt | Literal["first_half"] | None = None,
     ) -> Tensor:
         """(B, P + length) int64: the prompt (P,), then `length` tokens, by default a window of the data.
 
-        Signals have the length of the data or `length`. Class-conditional samples are of `label`, or of each class in
-        turn. Raises ValueError for options that are of tokens where there are none.
+        Of signals, what stays of `given` (N, P', ...), its last `keep` steps or `first_half` or all, then `length`
+        more steps, by default a window, or the other half. A given series stays as it is, a given sound as the levels
+        of the mu-law that it is read in. Class-conditional samples are of `label`, or of each class in turn.
+        Raises ValueError for options that are of tokens where there are none, and the other way round.
         """
         decoding = {
             "top_k": top_k, "top_p": top_p, "min_p": min_p, "prompt": prompt, "prompts": prompts, "stop": stop,
             "beam": beam, "grammar": grammar,
         }  # fmt: skip
         if self.spec.is_tokens:
+            if given is not None or keep is not None:
+                raise ValueError(f"given and keep are of signals: {self.spec.modality} goes on from a prompt")
             options = {**decoding, "repetition_penalty": repetition_penalty, "length": length, "label": label}
             return torch.stack(list(self.stream(random, temperature=temperature, **options)), 1)
-        given = [key for key, value in decoding.items() if value is not None]
-        given += ["repetition_penalty"] if repetition_penalty != 1.0 else []
-        if given:
-            raise ValueError(f"{', '.join(given)}: of tokens alone; a signal is drawn with temperature, length, label")
-        return self._draw_signal(random, length or self.spec.shape[0], temperature, self._sample_labels(random, label))
+        foreign = [key for key, value in decoding.items() if value is not None]
+        foreign += ["repetition_penalty"] if repetition_penalty != 1.0 else []
+        if foreign:
+            own = "temperature, length, label, given, keep"
+            raise ValueError(f"{', '.join(foreign)}: of tokens alone; a signal is drawn with {own}")
+        labels = self._sample_labels(random, label)
+        if given is None:
+            return self._draw_signal(random, None, length or self.spec.shape[0], temperature, labels)
+        beginning = kept_steps(given, keep)  # (N, P, ...)
+        if not beginning.isfinite().all():
+            raise ValueError(
+                "what is given has gaps, and it goes on from a beginning that is whole: fill the empty cells, or take "
+                "a model that draws what is between, such as flow_matching"
+            )
+        length = length or (given.shape[1] - beginning.shape[1] if keep == "first_half" else self.spec.shape[0])
+        return self._draw_signal(random, given_rows(beginning, random), length, temperature, labels)
 
     @torch.inference_mode()
     def stream(
@@ -185,13 +203,20 @@ class WaveNet(GenerativeModel):
             raise ValueError(f"label={label} needs a model trained with model.conditional=true")
         return None
 
-    def _draw_signal(self, random: RowRandom, length: int, temperature: float, label: Tensor | None) -> Tensor:
-        """(B, length) of audio in [-1, 1], (B, length, C) of series."""
+    def _draw_signal(
+        self, random: RowRandom, beginning: Tensor | None, length: int, temperature: float, label: Tensor | None
+    ) -> Tensor:
+        """`beginning` (B, P, ...), if any, and `length` more: (B, P + length), of series (B, P + length, C)."""
         queues = Queues(self.layers, label)
         is_audio = self.spec.modality == "audio"
         noise = random.uniform(length, *((1,) if is_audio else (self.spec.shape[1], 2)))
         embedded = noise.new_zeros(random.size, self.head[1].in_features)
         x, places = None, []
+        if beginning is not None:
+            for place in (mu_law.encode(beginning) if is_audio else beginning).unbind(1):
+                queues.read(embedded)
+                x, embedded = place, self._embed(place)
+                places.append(place)
         for now in range(length):
             features = queues.read(embedded)
             if is_audio:

@@ -1,7 +1,7 @@
-"""Images from given ones: what is kept stays and the rest is drawn around it, or all is changed by so much.
+"""Images and series from given ones: what is kept stays and the rest is drawn around it, or all is changed by so much.
 
 `genai sample run=latest given=FOLDER keep=top_half` draws the lower half of each image anew, `strength=0.6` all of it
-from six tenths of the way to noise.
+from six tenths of the way to noise. `given=FILE` draws what follows a series, or what it leaves open.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genai_cli.nn.random import RowRandom
-from genai_cli.samplers.keep import given_rows, kept_pixels
+from genai_cli.samplers.keep import given_rows, known_part
 from genai_cli.samplers.solvers import Denoise, Solver, posterior_variance, solve
 
 RESAMPLE = 5
@@ -21,19 +21,21 @@ RESAMPLE = 5
 def draw(
     solver: Solver | None, default: Solver, denoise: Denoise, sigmas: Sequence[float], random: RowRandom,
     shape: tuple[int, ...], *, eta: float | None = None, churn: float | None = None, given: Tensor | None = None,
-    keep: str | None = None, strength: float | None = None, resample: int | None = None,
+    keep: str | int | None = None, strength: float | None = None, resample: int | None = None,
 ) -> Tensor:  # fmt: skip
-    """Samples of `shape` by `solver`, else `default`; from `given` images (N, C, H, W) where there are any.
+    """Samples of `shape` by `solver`, else `default`; from `given` images (N, C, H, W) or series (N, P, C), if any.
 
     Raises ValueError for options that do not go together.
     """
-    check_editing(given=given, keep=keep, strength=strength, resample=resample, solver=solver, eta=eta, churn=churn)
+    check_editing(
+        shape, given=given, keep=keep, strength=strength, resample=resample, solver=solver, eta=eta, churn=churn
+    )
     if given is None:
         x = sigmas[0] * random.normal(*shape)
         return solve(solver or default, denoise, x, sigmas, random=random, eta=eta, churn=churn)
     rows = given_rows(given, random)
-    if keep is not None:
-        known = kept_pixels(keep, *shape[-2:], device=rows.device)
+    if strength is None:
+        rows, known = known_part(rows, keep, shape)
         return repaint(denoise, rows, known, sigmas, random, resample=resample or RESAMPLE)
     left = start_of_given(sigmas, strength)
     x = rows + left[0] * random.normal(*shape)
@@ -43,11 +45,12 @@ def draw(
 def repaint(
     denoise: Denoise, given: Tensor, known: Tensor, sigmas: Sequence[float], random: RowRandom, *, resample: int
 ) -> Tensor:
-    """RePaint (Lugmayr et al. 2022, arXiv:2201.09865, Algorithm 1): the pixels of `given` that are `known` (H, W) stay.
+    """RePaint (Lugmayr et al. 2022, arXiv:2201.09865, Algorithm 1): the numbers of `given` that are `known` stay.
 
-    They are shown to the denoiser under fresh noise of its level. Every step of the reverse chain is taken `resample`
-    times, with a step back between, so that what is drawn and what is kept come to fit; more of it comes closer to
-    the true conditional distribution, at the price of so many evaluations.
+    `given` is (B, ...) and `known`, bool, of a shape that extends to it. They are shown to the denoiser under fresh
+    noise of its level. Every step of the reverse chain is taken `resample` times, with a step back between, so that
+    what is drawn and what is kept come to fit; more of it comes closer to the true conditional distribution, at the
+    price of so many evaluations.
     """
     x = sigmas[0] * random.normal(*given.shape[1:])
     for sigma, lower in pairwise(sigmas):
@@ -70,19 +73,28 @@ def start_of_given(sigmas: Sequence[float], strength: float) -> Sequence[float]:
 
 
 def check_editing(
-    *, given: Tensor | None, keep: str | None, strength: float | None, resample: int | None = None,
-    solver: Solver | None = None, eta: float | None = None, churn: float | None = None,
+    shape: tuple[int, ...], *, given: Tensor | None, keep: str | int | None, strength: float | None,
+    resample: int | None = None, solver: Solver | None = None, eta: float | None = None, churn: float | None = None,
 ) -> None:  # fmt: skip
-    """Raise ValueError for options that do not go together."""
+    """Raise ValueError for options that do not go together, or not with samples of `shape`."""
     if given is None and strength is not None:
-        raise ValueError(f"strength={strength} says how far to noise given images: say which, given=FOLDER")
+        raise ValueError(f"strength={strength} says how far to noise given data: say which, given=FOLDER")
     if strength == 0:
-        raise ValueError("strength=0 leaves the given images as they are: give more, such as strength=0.6")
-    if given is not None and (keep is None) == (strength is None):
-        raise ValueError("given images are completed (keep=top_half) or changed (strength=0.6): ask for one of these")
-    if resample is not None and keep is None:
-        raise ValueError(f"resample={resample} is for what is drawn around kept pixels: give keep=top_half, say")
-    if keep is not None:
+        raise ValueError("strength=0 leaves what is given as it is: give more, such as strength=0.6")
+    is_series = given is not None and given.dim() == 3  # of which all stays, where `keep` does not say what
+    is_unsaid = keep is None and strength is None and not is_series
+    if given is not None and (is_unsaid or (keep is not None and strength is not None)):
+        raise ValueError("what is given is completed (keep=top_half) or changed (strength=0.6): ask for one of these")
+    is_completed = given is not None and strength is None
+    if resample is not None and not is_completed:
+        raise ValueError(f"resample={resample} is for what is drawn around what stays: give keep=top_half, say")
+    if is_completed:
+        what = "what completes a series" if keep is None else f"keep={keep}"
         for name, value in {"solver": solver, "eta": eta, "churn": churn}.items():
             if value is not None and value != "ddpm":
-                raise ValueError(f"{name}={value} has no part in keep={keep}, which is drawn by the chain of ddpm")
+                raise ValueError(f"{name}={value} has no part in {what}, which is drawn by the chain of ddpm")
+    if is_series and strength is not None and given.shape[1] != shape[0]:
+        steps = f"{given.shape[1]} steps are given"
+        raise ValueError(f"strength={strength:g} changes a whole window of {shape[0]} steps, and {steps}: give as many")
+    if is_series and strength is not None and not given.isfinite().all():
+        raise ValueError(f"strength={strength:g} changes a whole window, and this one has gaps: fill its empty cells")

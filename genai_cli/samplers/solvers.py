@@ -47,18 +47,21 @@ def solve(
 
 
 def count_steps(
-    solver: Solver, default: int, *, steps: int | None, evaluations: int | None, keep: str | None = None
+    solver: Solver, default: int, *, steps: int | None, evaluations: int | None, is_completed: bool = False
 ) -> int:
     """How many steps to take down to sigma = 0: `steps`, or the most that ask the network at most `evaluations` times.
 
-    `heun` asks twice a step but for the last, the others once. Raises ValueError for options that exclude each other.
+    `heun` asks twice a step but for the last, the others once; what completes given data (`is_completed`) is no solver.
+    Raises ValueError for options that exclude each other.
     """
     if evaluations is None:
         return steps or default
     if steps is not None:
         raise ValueError(f"steps={steps} and evaluations={evaluations} both say how long sampling takes: give one")
-    if keep is not None:
-        raise ValueError(f"evaluations={evaluations} counts those of a solver, and keep={keep} has none: give steps")
+    if is_completed:
+        raise ValueError(
+            f"evaluations={evaluations} counts those of a solver, and what completes given data has none: give steps"
+        )
     return (evaluations + 1) // 2 if solver == "heun" else evaluations
 
 

@@ -34,13 +34,22 @@ def test_options_of_written_samples_are_those_of_gpt_and_all_are_handed_on(name:
     definition = registry.define(MODEL, name)
     options, of_gpt = declared(definition.sample_options), declared(registry.define(MODEL, "gpt").sample_options)
     assert of_gpt.keys() == DECODING.keys()
-    own = {"label": options.pop("label")} if name == "wavenet" else {}  # which also draws signals, of a class
+    own = {"label": options.pop("label")} if name == "wavenet" else {}  # which also draws signals, of a class,
+    signals = {"given", "keep"} & options.keys()  # and goes on with them
+    assert not signals or name == "wavenet"
+    options = {key: option for key, option in options.items() if key not in signals}
     assert options == {key: of_gpt[key] for key in of_gpt if (name, key) != ("text_vae", "beam")}
     model = registry.load_model_class(name)(SPECS["text"], **definition.tiny)
     handed_on: dict[str, Any] = {}
     model.stream = model._tokens = lambda random, **given: handed_on.update(given) or [torch.zeros(2)]
     model.sample(SampleRandom(0, range(2)), **{key: DECODING[key] for key in options})
     assert handed_on.keys() == options.keys() | own.keys() and all(handed_on[key] is DECODING[key] for key in options)
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_what_is_given_to_a_denoiser_is_given_as_to_ddpm(name: str):
+    options, of_ddpm = (declared(registry.define(MODEL, each).sample_options) for each in (name, "ddpm"))
+    assert all(options[key] == of_ddpm[key] for key in ("given", "keep", "strength"))
 
 
 @pytest.mark.parametrize("name", DENOISERS)

@@ -150,6 +150,64 @@ def test_signals_drawn_with_queues_are_those_of_whole_passes(spec):
             torch.testing.assert_close(again, drawn[:, t], atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("spec", [SERIES, AUDIO], ids=["series", "audio"])
+def test_a_signal_goes_on_from_what_is_given_as_from_what_was_drawn(spec):
+    """What is given stays, to the bit, and what follows is what a whole pass over both draws from the same noise."""
+    model = model_of(spec, std=0.2)
+    shape = (2, 11, *spec.shape[1:])
+    given = torch.rand(shape, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    is_audio = spec.modality == "audio"
+    given = mu_law.decode(mu_law.encode(given)) if is_audio else given
+    drawn = model.sample(SampleRandom(5, range(4)), given=given, length=30)
+    assert drawn.shape == (4, 41, *spec.shape[1:])
+    assert torch.equal(drawn[:, :11], given[[0, 1, 0, 1]])
+    noise = SampleRandom(5, range(4)).uniform(30, *((1,) if is_audio else (3, 2)))
+    with torch.no_grad():
+        inputs = model._embed(mu_law.encode(drawn) if is_audio else drawn)
+        features = model._read(torch.nn.functional.pad(inputs, (0, 0, 1, -1)), None)
+        for t in range(11, 41):
+            if is_audio:
+                again = mu_law.decode(inverse_cdf(model.head(features[:, t]), noise[:, t - 11]))
+            else:
+                again = model.head[-1].draw(model.head[:-1](features[:, t]), drawn[:, t - 1], noise[:, t - 11])
+            torch.testing.assert_close(again, drawn[:, t], atol=2e-4, rtol=1e-3)
+
+
+def test_what_follows_is_of_the_seed_the_number_and_what_is_given_alone():
+    model, given = model_of(SERIES, std=0.2), torch.randn(3, 7, 3)
+    whole = model.sample(SampleRandom(1, range(6)), given=given, length=9)
+    part = model.sample(SampleRandom(1, range(4, 6)), given=given, length=9)
+    torch.testing.assert_close(part, whole[4:], atol=1e-5, rtol=1e-4)
+    assert not torch.equal(whole[0], whole[3])  # of one series, but of another number
+
+
+def test_what_of_a_given_signal_stays_is_its_end_or_its_first_half():
+    model, given = model_of(SERIES, std=0.2), torch.randn(1, 10, 3)
+    random = lambda: SampleRandom(0, range(2))  # noqa: E731 - a fresh one each time
+    assert model.sample(random(), given=given).shape == (2, 10 + 20, 3)  # by default a window follows
+    ended = model.sample(random(), given=given, keep=4, length=5)
+    assert torch.equal(ended[0, :4], given[0, 6:]) and ended.shape == (2, 9, 3)
+    half = model.sample(random(), given=given, keep="first_half")
+    assert torch.equal(half[1, :5], given[0, :5]) and half.shape == (2, 10, 3)
+
+
+def test_a_given_sound_stays_as_the_levels_that_it_is_read_in():
+    given = torch.linspace(-1, 1, 30).unsqueeze(0)
+    drawn = model_of(AUDIO).sample(SampleRandom(0, range(2)), given=given, length=3)[:, :30]
+    assert torch.equal(drawn[0], mu_law.decode(mu_law.encode(given[0])))
+    assert (drawn[0] - given[0]).abs().max() < 0.025  # half a step of the loudest levels
+
+
+def test_what_cannot_be_gone_on_from_is_refused():
+    random, gap = SampleRandom(0, range(2)), torch.tensor([0.0, torch.nan, 1.0]).view(1, 3, 1).expand(1, 3, 3)
+    with pytest.raises(ValueError, match=r"has gaps.*flow_matching"):
+        model_of(SERIES).sample(random, given=gap)
+    with pytest.raises(ValueError, match="keep=4 is more than the 3 steps"):
+        model_of(SERIES).sample(random, given=torch.zeros(1, 3, 3), keep=4)
+    with pytest.raises(ValueError, match="text goes on from a prompt"):
+        model_of(TEXT).sample(random, given=torch.zeros(1, 3, 3))
+
+
 def test_a_cold_series_is_the_likeliest_and_a_cold_sound_draws_nothing():
     for spec in (SERIES, AUDIO):
         model = model_of(spec)

@@ -59,6 +59,50 @@ def test_strength_leads_from_the_given_image_to_any():
     assert far.mean().abs() < 0.05 and far.std().item() == pytest.approx(STD, rel=0.05)
 
 
+STEPS = (2, 1)  # a series of two steps
+
+
+def edit_series(given: Tensor, *, size: int = 8, solver: str | None = None, **options) -> Tensor:
+    sigmas = karras_sigmas(40, 0.002, 80.0)
+    return draw(solver, "heun", correlated_denoiser, sigmas, BatchRandom(0, stop=size), STEPS, given=given, **options)
+
+
+@pytest.mark.parametrize("unknown", [0, 1])
+def test_what_a_series_leaves_open_is_of_the_conditional_distribution(unknown):
+    """The step that follows a given one, and the one that comes before it: a gap."""
+    given = torch.full((1, 2, 1), 0.6)
+    given[0, unknown] = torch.nan
+    given = given if unknown == 0 else given[:, :1]  # what follows a shorter series need not be said
+    drawn = edit_series(given, size=2000, resample=10)[:, :, 0]
+    assert (drawn[:, 1 - unknown] == 0.6).all()
+    assert drawn[:, unknown].mean().item() == pytest.approx(CORRELATION * 0.6, abs=0.03)
+    assert drawn[:, unknown].std().item() == pytest.approx(STD * math.sqrt(1 - CORRELATION**2), rel=0.15)
+
+
+def test_of_a_series_stays_what_keep_says():
+    given = torch.tensor([[[0.1], [0.2]]])
+    first, last, end = (edit_series(given, keep=keep) for keep in ("first_half", "last_half", 1))
+    assert (first[:, 0] == 0.1).all() and not (first[:, 1] == 0.2).any()
+    assert (last[:, 1] == 0.2).all() and not (last[:, 0] == 0.1).any()
+    assert (end[:, 0] == 0.2).all()  # its last step, which the other then follows
+
+
+def test_half_a_request_of_series_is_refused():
+    whole, gap = torch.zeros(1, 2, 1), torch.full((1, 2, 1), torch.nan)
+    for given, options, words in (
+        (whole, {}, "nothing is left to draw: keep fewer of its steps, such as keep=1, or leave cells empty"),
+        (torch.zeros(1, 3, 1), {}, "3 given steps are more than the 2 of a window"),
+        (whole, {"keep": 3}, "keep=3 is more than the 2 steps"),
+        (whole, {"keep": "top_half"}, "keep=top_half is of images; of signals there is first_half"),
+        (whole[:, :1], {"solver": "heun"}, "solver=heun has no part in what completes a series"),
+        (whole[:, :1], {"strength": 0.5}, "changes a whole window of 2 steps, and 1 steps are given"),
+        (gap, {"strength": 0.5}, "this one has gaps"),
+        (whole, {"strength": 0.5, "keep": 1}, r"completed \(keep=top_half\) or changed"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            edit_series(given, **options)
+
+
 @pytest.mark.parametrize("options", [{"keep": "left_half"}, {"strength": 0.5}])
 def test_a_sample_does_not_depend_on_its_batch(options):
     sigmas, given = karras_sigmas(5, 0.002, 80.0), torch.randn(3, *SHAPE)
@@ -73,12 +117,12 @@ def test_half_a_request_is_refused():
     given = torch.zeros(1, *SHAPE)
     with pytest.raises(ValueError, match=r"strength=0\.5 .* given=FOLDER"):
         edit(None, strength=0.5)
-    with pytest.raises(ValueError, match="strength=0 leaves the given images as they are"):
+    with pytest.raises(ValueError, match="strength=0 leaves what is given as it is"):
         edit(given, strength=0.0)
     for options in ({}, {"keep": "top_half", "strength": 0.5}):
         with pytest.raises(ValueError, match=r"completed \(keep=top_half\) or changed \(strength=0\.6\)"):
             edit(given, **options)
-    with pytest.raises(ValueError, match="resample=3 is for what is drawn around kept pixels"):
+    with pytest.raises(ValueError, match="resample=3 is for what is drawn around what stays"):
         edit(given, strength=0.5, resample=3)
     with pytest.raises(ValueError, match="solver=heun has no part in keep=top_half"):
         edit(given, keep="top_half", solver="heun")

@@ -88,7 +88,7 @@ def test_steps_are_the_models_own_unless_they_are_given_and_never_given_twice():
     with pytest.raises(ValueError, match="both say how long"):
         count_steps("heun", 18, steps=3, evaluations=5)
     with pytest.raises(ValueError, match="give steps"):
-        count_steps("ddpm", 18, steps=None, evaluations=5, keep="top_half")
+        count_steps("ddpm", 18, steps=None, evaluations=5, is_completed=True)
 
 
 def test_an_exponential_step_is_exact_where_the_data_are_polynomial_in_time():
