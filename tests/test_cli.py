@@ -192,6 +192,7 @@ def test_usage_errors_are_one_sentence_each(genai, argv, words):
         ("model=gpt dataset=pairs dataset.digits=4", "dataset.task=addition"),
         ("model=gpt dataset=formal dataset.digits=4", "dataset.language=arithmetic"),
         ("model=pix2pix dataset=edges dataset.image_size=32", "dataset.of=folder dataset.path=x"),
+        ("model=pix2pix dataset=grey dataset.threshold=100", "dataset.source=edges"),
     ],
 )
 def test_an_option_that_nothing_reads_is_refused_with_what_would(genai, dispatched, words, reader):
