@@ -265,6 +265,19 @@ def test_the_shell_wins_over_the_model_and_an_unlisted_default_can_be_set(genai,
     assert config.run.name == "vae_mnist"
 
 
+def test_training_goes_on_when_its_reader_has_seen_enough(tmp_path):
+    """As in `genai train ... | head -1`."""
+    words = ["model=gan", "dataset=toy2d", "dataset.size=20", "dataset.held_out=5", "model.width=4", "train.steps=40",
+             "train.log_every=1", "train.sample_every=null", "logger=none", "device=cpu", "run.dir=run"]  # fmt: skip
+    command = [sys.executable, "-m", "genai_cli", "train", *words]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, **streams) as child:
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == ExitCode.DONE
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000040"]
+
+
 def test_nothing_is_left_in_the_folder_by_hydra(genai, dispatched, empty_folder):
     assert genai("train", *PAIR)[0] == 0 and dispatched
     assert not list(empty_folder.iterdir())
