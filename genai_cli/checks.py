@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from genai_cli import expressions, registry
 from genai_cli.annotations import Misfit, conform, printable, read_annotation, show
@@ -92,6 +92,10 @@ class Check:
             return None
         typed_as = f"{kind.word}={choice or name}"
         given = {key: value for key, value in values.items() if key != "name"}
+        if kind is MODEL and "modalities" in given:  # what a preset is for, where that is not all that its model learns
+            some = list[Literal[definition.modalities]]
+            chosen = self.value("modalities", some, given.pop("modalities"), "model.")
+            definition = definition.of(chosen.get("modalities"))
         options = self.options(definition.options, given, f"{kind.word}.", typed_as, also=("name",))
         self.rules(definition, options, kind, typed_as)
         return Named(definition, typed_as, {"name": name, **options})
@@ -242,8 +246,7 @@ def _choices(kind: Kind, is_fitting: Callable[[Definition], bool], plugins: Iter
     """Presets of a fitting definition, to be typed: "ae or beta_vae or ..."; empty if there is none."""
     fitting = []
     for name, preset in registry.presets(kind.word).items():
-        definition = registry.define(kind, registry.named_by(preset, kind) or name, plugins)
-        if is_fitting(definition):
+        if is_fitting(registry.defined_by(preset, kind, plugins)):
             fitting.append(name)
     more = len(fitting) - MAX_LISTED
     return " or ".join(fitting[:MAX_LISTED]) + (f" (and {more} more)" if more > 0 else "")

@@ -11,7 +11,7 @@ import functools
 import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,12 @@ class Definition:
         has_what_it_needs = dataset.has_source or self.translates is None
         return has_what_it_needs and set(dataset.modalities) <= set(self.modalities)
 
+    def of(self, modalities: Iterable[str] | None) -> "Definition":
+        """The same for `modalities` alone, which are some of its own; null: for all of them."""
+        if modalities is None:
+            return self
+        return replace(self, modalities=tuple(name for name in self.modalities if name in modalities))
+
     @property
     def matter(self) -> str:
         """What a model learns or a data set is, in words."""
@@ -132,14 +138,26 @@ def presets(group: str, config_dir: Path | None = None) -> dict[str, Preset]:
 
 def named_by(preset: Preset, kind: Kind) -> str | None:
     """The name of the model (data set) that a preset's YAML gives options for."""
+    name = _values_of(preset, kind).get("name")
+    return name if isinstance(name, str) else None
+
+
+def defined_by(preset: Preset, kind: Kind, plugins: Iterable[str] = ()) -> Definition:
+    """The definition that a preset names, of those `modalities` alone that its YAML is for. Raises ConfigError."""
+    modalities = _values_of(preset, kind).get("modalities")
+    definition = define(kind, named_by(preset, kind) or preset.name, plugins)
+    return definition.of(modalities if isinstance(modalities, list) else None)
+
+
+def _values_of(preset: Preset, kind: Kind) -> dict[str, Any]:
     import yaml
 
     try:
         values = yaml.safe_load(preset.path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        return None
+        return {}
     inner = values.get(kind.word, values) if isinstance(values, dict) else {}
-    return inner.get("name") if isinstance(inner, dict) else None
+    return inner if isinstance(inner, dict) else {}
 
 
 def announced_packages(kind: Kind) -> dict[str, str]:

@@ -192,6 +192,7 @@ def test_usage_errors_are_one_sentence_each(genai, argv, words):
         ("model=gpt dataset=pairs dataset.digits=4", "dataset.task=addition"),
         ("model=gpt dataset=formal dataset.digits=4", "dataset.language=arithmetic"),
         ("model=pix2pix dataset=edges dataset.image_size=32", "dataset.of=folder dataset.path=x"),
+        ("model=pix2pix dataset=grey dataset.threshold=100", "dataset.source=edges"),
     ],
 )
 def test_an_option_that_nothing_reads_is_refused_with_what_would(genai, dispatched, words, reader):
@@ -200,6 +201,17 @@ def test_an_option_that_nothing_reads_is_refused_with_what_would(genai, dispatch
     assert (code, dispatched) == (ExitCode.CONFIGURATION, [])
     assert f"{key.partition('.')[2]} belongs to {belongs_to.partition('.')[2]}" in err
     assert genai("train", *words.split(), *reader.split())[0] == ExitCode.DONE
+
+
+def test_latent_diffusion_is_not_of_pixels(genai, dispatched):
+    code, _, err = genai("train", "model=ldm", "dataset=mnist")
+    assert code == ExitCode.CONFIGURATION and "model=ldm learns latents, but dataset=mnist is image" in err
+    assert "model=ldm with dataset=latents" in err and "ldm" not in err.partition("dataset=mnist with model=")[2]
+    assert genai("train", "model=ldm", "dataset=latents", "dataset.run=x")[0] == ExitCode.DONE
+    (config, _), *_ = dispatched
+    assert config.model["name"] == "ddpm" and "modalities" not in config.model
+    code, _, err = genai("train", "model=ldm", "dataset=mnist", "model.modalities=[pixels]")
+    assert code == ExitCode.CONFIGURATION and "model.modalities=[pixels] must be one of image, points" in err
 
 
 def test_all_problems_of_groups_keys_and_values_come_at_once(genai):
@@ -253,6 +265,19 @@ def test_the_shell_wins_over_the_model_and_an_unlisted_default_can_be_set(genai,
     assert config.run.name == "vae_mnist"
 
 
+def test_training_goes_on_when_its_reader_has_seen_enough(tmp_path):
+    """As in `genai train ... | head -1`."""
+    words = ["model=gan", "dataset=toy2d", "dataset.size=20", "dataset.held_out=5", "model.width=4", "train.steps=40",
+             "train.log_every=1", "train.sample_every=null", "logger=none", "device=cpu", "run.dir=run"]  # fmt: skip
+    command = [sys.executable, "-m", "genai_cli", "train", *words]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, **streams) as child:
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == ExitCode.DONE
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000040"]
+
+
 def test_nothing_is_left_in_the_folder_by_hydra(genai, dispatched, empty_folder):
     assert genai("train", *PAIR)[0] == 0 and dispatched
     assert not list(empty_folder.iterdir())
@@ -265,11 +290,11 @@ def companions(group, name):
     if group not in ("model", "dataset"):
         return ["model=vae", "dataset=mnist"]
     kind, other = (MODEL, DATASET) if group == "model" else (DATASET, MODEL)
-    for choice in registry.presets(other.word):
+    for choice in sorted(registry.presets(other.word), key=lambda choice: len(required_of(other, choice))):
         pair = (name, choice) if kind is MODEL else (choice, name)
         model, dataset = definition_of(MODEL, pair[0]), definition_of(DATASET, pair[1])
-        if model.fits(dataset) and not required_of(other, choice):
-            return [f"{other.word}={choice}", *required_of(kind, name)]
+        if model.fits(dataset):
+            return [f"{other.word}={choice}", *required_of(kind, name), *required_of(other, choice)]
     raise AssertionError(f"{group}={name} fits no {other.word}")
 
 
@@ -295,7 +320,7 @@ def required_of(kind, name):
 
 
 def definition_of(kind, choice):
-    return registry.define(kind, registry.named_by(registry.presets(kind.word)[choice], kind))
+    return registry.defined_by(registry.presets(kind.word)[choice], kind)
 
 
 @pytest.mark.parametrize("path", sorted(conf_dir().rglob("*.yaml")), ids=lambda path: str(path.relative_to(conf_dir())))
@@ -315,7 +340,7 @@ def test_every_yaml_composes_and_every_key_of_it_reaches_the_schema(path, genai,
     is_global = "@package _global_" in path.read_text(encoding="utf-8")
     reached = flatten(schema.plain(asdict(config)))
     for key, value in flatten(given if is_global else {group: given}).items():
-        if key not in ("train.steps", "train.epochs", "defaults") and not isinstance(value, dict):
+        if key not in ("train.steps", "train.epochs", "defaults", "model.modalities") and not isinstance(value, dict):
             assert reached[key] == value, key
 
 

@@ -41,7 +41,7 @@ def compose(*words: str) -> Config:
 
 @functools.cache
 def define(kind: registry.Kind, preset: str) -> registry.Definition:
-    return registry.define(kind, registry.named_by(registry.presets(kind.word)[preset], kind))
+    return registry.defined_by(registry.presets(kind.word)[preset], kind)
 
 
 def pairs() -> Iterator[Any]:

@@ -69,6 +69,11 @@ def test_every_preset_names_a_definition_says_what_it_is_and_every_definition_ha
     assert all(preset.summary for preset in presets.values())
 
 
+def test_a_preset_may_be_for_some_of_the_data_that_its_model_learns():
+    ldm, ddpm = (registry.defined_by(registry.presets("model")[name], MODEL) for name in ("ldm", "ddpm"))
+    assert (ldm.name, ldm.modalities) == ("ddpm", ("latents",)) and "image" in ddpm.modalities
+
+
 def test_loading_gives_the_class_that_was_read():
     assert registry.load_dataset_class("mnist").__name__ == registry.define(DATASET, "mnist").class_name
     assert registry.load_model_class("vae").modalities == registry.define(MODEL, "vae").modalities

@@ -38,9 +38,7 @@ from genai_cli.data import jsb_rolls
 jsb_rolls.SHA256 = "{hashlib.sha256(CHORALES).hexdigest()}"
 main()
 """
-DEFINITIONS = {
-    name: registry.define(MODEL, registry.named_by(preset, MODEL)) for name, preset in registry.presets("model").items()
-}
+DEFINITIONS = {name: registry.defined_by(preset, MODEL) for name, preset in registry.presets("model").items()}
 RUNS = [
     (name, modality)
     for name, definition in DEFINITIONS.items()

@@ -29,7 +29,7 @@ from genai_cli.config import CompareConfig
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.sampling import draw, with_given
 from genai_cli.engine.storage import check_writable, to_json
-from genai_cli.errors import ConfigError, ExitCode, GenaiError
+from genai_cli.errors import ConfigError, ExitCode, explain
 from genai_cli.locate import find_run, is_run, make_directory, read_lines
 from genai_cli.media.files import write_file
 from genai_cli.metrics.record import read_records, same_protocol
@@ -59,6 +59,7 @@ class Job:
 
 def run(config: CompareConfig, *, folder: None = None) -> ExitCode:
     """Compare, and write a page, its charts and its numbers into a new folder."""
+    choose_device(config.device)  # what is not here is refused before all else
     out = _make_out(config)
     stop = Stop()
     with stop.listening():
@@ -201,8 +202,11 @@ def _measure(job: Job, config: CompareConfig, out: Path, stop: Stop) -> Contesta
             device=choose_device(config.device),
         )  # fmt: skip
         latency = _time_sampler(trained, job, config)
-    except (GenaiError, ValueError) as error:
-        return replace(contestant, problem=str(error))
+    except Exception as error:  # of this one alone: memory that runs out, say, must not cost the others' numbers
+        code, lines = explain(error)
+        if code == ExitCode.BUG and not isinstance(error, ValueError):
+            raise
+        return replace(contestant, problem=" ".join(lines) or str(error))
     print(f"{name}: evaluating", flush=True)
     words = ["evaluate", f"run={quote(job.folder)}", f"num_samples={config.num_samples}", f"split={config.split}"]
     words += [f"seed={config.seed}", f"extractor={config.extractor}", *_device(config)]

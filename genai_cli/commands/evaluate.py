@@ -26,7 +26,7 @@ from genai_cli.data.base import DataError, Dataset, Split
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
 from genai_cli.data.pixels import decode_images
 from genai_cli.engine.device import choose_device
-from genai_cli.engine.storage import replace_durably, to_json
+from genai_cli.engine.storage import check_writable, replace_durably, to_json
 from genai_cli.errors import ConfigError, ExitCode
 from genai_cli.metrics.controls import blind_spots, void
 from genai_cli.metrics.images import Images, measure_images
@@ -67,6 +67,7 @@ def run(config: EvaluateConfig, *, folder: Path | None) -> ExitCode:
         split, split_name = text_windows(Path(config.text), trained).to(device), f"text={config.text}"
         applicable = ("figures", "text")
     groups = _groups(config, applicable, f"{trained.model.shown_spec.modality} data")
+    check_writable(folder / "evaluation", f"run={folder}")
     _check_sampling(config, trained, groups)
     protocol = {"split": split_name, "split_sha256": split.content_hash(), "seed": config.seed}
     if config.ema_length is not None:
@@ -147,7 +148,7 @@ def _shown(metrics: Iterable[Metric]) -> Iterator[Metric]:
 
 
 def _conclude(metrics: list[Metric], notes: list[str], about: dict[str, Any], out: Path) -> None:
-    """Judge the controls, write the record, print it."""
+    """Judge the controls, print the record, write it: numbers that took hours are seen even if the disk is full."""
     metrics, voided = void(metrics)
     notes = [*notes, *blind_spots(metrics)]
     now = time.gmtime()
@@ -158,8 +159,8 @@ def _conclude(metrics: list[Metric], notes: list[str], about: dict[str, Any], ou
     stem = time.strftime("%Y-%m-%dT%H-%M-%S", now)
     names = (f"{stem}.json", *(f"{stem}-{number:03d}.json" for number in range(2, 1000)))
     path = next(out / name for name in names if not (out / name).exists())
-    replace_durably(path, to_json(record))
     print_evaluation(record)
+    replace_durably(path, to_json(record))
     print(f"\nwritten to {path}")
 
 
@@ -169,6 +170,7 @@ def _conclude(metrics: list[Metric], notes: list[str], about: dict[str, Any], ou
 def _evaluate_folders(config: EvaluateConfig) -> ExitCode:
     """The images of `config.fake` held against those of `config.real`, one half of which is the control."""
     groups = _groups(config, FOLDER_GROUPS, "folders")
+    check_writable(Path(config.root) / "evaluation", f"root={config.root}")
     real, real_hash = _read_folder(Path(config.real), config)
     fake, fake_hash = _read_folder(Path(config.fake), config)
     if min(len(real), len(fake)) < 12:

@@ -45,7 +45,7 @@ def _table(group: str, config_dir: Path | None) -> tuple[list[str], list[list[st
 def _modalities(kind: Kind, preset: Preset) -> str:
     """What the file that a preset names says; a preset of a plugin's says nothing before the plugin is listed."""
     name = registry.named_by(preset, kind)
-    return ", ".join(registry.define(kind, name).modalities) if name in registry.names(kind) else ""
+    return ", ".join(registry.defined_by(preset, kind).modalities) if name in registry.names(kind) else ""
 
 
 def print_table(header: list[str], rows: list[list[str]], *, empty: str = "") -> None:

@@ -13,14 +13,14 @@ import torch
 
 from genai_cli import runs, schema
 from genai_cli.config import Config
-from genai_cli.data.base import Split
+from genai_cli.data.base import Spec, Split
 from genai_cli.engine import faults
 from genai_cli.engine.adaptation import Adaptation
 from genai_cli.engine.checkpoint import Checkpoint
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.distributed import World, join_world, leave_world
 from genai_cli.engine.logs import RunLog, flatten, has_hyperparameters
-from genai_cli.engine.memory import keep_freed_pages
+from genai_cli.engine.memory import bytes_of, keep_freed_pages, memory_of
 from genai_cli.engine.optimizers import check_overrides
 from genai_cli.engine.provenance import provenance
 from genai_cli.engine.run import claim_run_directory, describe, held, read_spec
@@ -62,7 +62,7 @@ def run(config: Config, *, folder: Path | None = None) -> ExitCode:
             with signals.interruptible():
                 device = choose_device(config.device)
                 world = join_world(device.type, timeout=seconds_of(config.device.timeout))
-                parts = _build(config, device, folder)
+                parts = _build(config, world, device, folder)
         except Interruption:
             if os.environ.get("RANK", "0") == "0":
                 print("stopped before the first step; there is nothing to save")
@@ -99,7 +99,7 @@ def _train(
     return outcome
 
 
-def _build(config: Config, device: torch.device, folder: Path | None = None) -> Parts:
+def _build(config: Config, world: World, device: torch.device, folder: Path | None = None) -> Parts:
     """The data and the untrained model, before any directory is made: what is wrong with them leaves none behind."""
     faults.point("data")
     folder = folder or (Path(config.run.dir) if config.run.dir else None)
@@ -107,6 +107,7 @@ def _build(config: Config, device: torch.device, folder: Path | None = None) -> 
     dataset = runs.build_dataset(config, runs.base_spec(base), device=device)
     if dataset.spec.first_stage is not None and folder is not None and is_run(folder):
         runs.check_unchanged(dataset.spec, read_spec(folder), config, folder)
+    _check_memory(config, dataset.spec, world, device)
     train = dataset.load("train").to(device)
     validation = dataset.load("validation").to(device)
     torch.manual_seed(mix(config.seed, _INITIALISATION))
@@ -124,6 +125,25 @@ def _build(config: Config, device: torch.device, folder: Path | None = None) -> 
             "which torch's compiler cannot differentiate; set device.compile=false, or turn the penalty off"
         )
     return Parts(train, validation, model, adaptation, base, teacher, dataset.notes)
+
+
+def _check_memory(config: Config, spec: Spec, world: World, device: torch.device) -> None:
+    """Refuse rows that can never be together in memory, whatever the model. A batch may well be more than all data."""
+    train, available = config.train, memory_of(device)
+    problems = []
+    parts = world.size * (train.batch_size if train.accumulate == "auto" else train.accumulate)
+    together = {"batch_size": (train.batch_size // parts, "give a smaller one, or more of train.accumulate")}
+    if train.sample_every is not None:
+        together["num_samples"] = (train.num_samples, "give a smaller one")
+    for key, (rows, remedy) in together.items():
+        needed = rows * bytes_of(spec)
+        if needed > available:
+            problems.append(
+                f"train.{key}={getattr(train, key)}: {rows:,} examples at once are {needed / 1e9:,.0f} GB as numbers "
+                f"alone, and there are {available / 1e9:,.0f} GB of memory here (device={device.type}): {remedy}"
+            )
+    if problems:
+        raise ConfigError(*problems)
 
 
 def _check_evaluation(config: Config, model: GenerativeModel) -> None:

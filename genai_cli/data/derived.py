@@ -22,6 +22,7 @@ from genai_cli.rules import FolderName, PositiveInt
 
 SETS = {"mnist": Mnist, "fashion_mnist": FashionMnist, "cifar10": Cifar10, "folder": Folder}
 LUMA = (299, 587, 114)  # thousandths of red, green and blue (ITU-R BT.601)
+THRESHOLD = 64  # of 255
 BLOCK = 4  # pixels along a side that become one in a small image
 
 
@@ -33,6 +34,7 @@ class Derived(Dataset):
     rules = {
         "(of == 'folder') == (path is not None)": "path goes with of=folder, and of=folder needs path",
         "of == 'folder' or image_size == 64": "image_size belongs to of=folder",
+        "source == 'edges' or threshold is None": "threshold belongs to source=edges: leave it out, or give null",
         "of != 'folder' or root is None": "root belongs to sets of their own name: a folder is where path says",
     }
 
@@ -41,7 +43,7 @@ class Derived(Dataset):
         *,
         of: Literal["mnist", "fashion_mnist", "cifar10", "folder"] = "mnist",
         source: Literal["edges", "grey", "small"] = "edges",
-        threshold: PositiveInt = 64,  # of 255: the least step between neighbours that is an edge
+        threshold: PositiveInt | None = None,  # the least step between neighbours that is an edge; null: THRESHOLD
         paired: bool = True,  # false: beside an image stands the source of another, half of the set away
         root: str | None = None,
         path: FolderName | None = None,
@@ -51,7 +53,7 @@ class Derived(Dataset):
             self.images: Dataset = Folder(path=str(path), image_size=image_size)
         else:
             self.images = SETS[of](root=root)
-        self.kind, self.threshold, self.paired = source, threshold, paired
+        self.kind, self.threshold, self.paired = source, threshold or THRESHOLD, paired
         spec = self.images.spec
         channels = spec.shape[0] if source == "small" else 1
         self.spec = dataclasses.replace(spec, source=image_spec(channels, *spec.shape[1:]), is_paired=paired)

@@ -38,7 +38,7 @@ class Moses(Dataset):
         self,
         *,
         root: str | None = None,
-        size: PositiveInt | None = None,  # of the molecules to train on, the first so many; null: all
+        size: PositiveInt | None = None,  # of the molecules to train on, evenly from all of the file; null: all
         test: Literal["test", "test_scaffolds"] = "test",  # test_scaffolds: of scaffolds that no other split has
         condition: Literal["logp", "qed", "weight"] | None = None,  # what can be asked for
     ):
@@ -52,7 +52,8 @@ class Moses(Dataset):
             molecules = molecules[::VALIDATION_EVERY]
         elif split == "train":
             del molecules[::VALIDATION_EVERY]
-            molecules = molecules[: self.size]
+            size = min(self.size or len(molecules), len(molecules))
+            molecules = [molecules[i * len(molecules) // size] for i in range(size)]
         return molecule_split(
             molecules, self.tokenizer, length=LENGTH, source=f"the {split} split of moses", is_training=split == "train"
         )

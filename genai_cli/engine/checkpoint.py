@@ -184,10 +184,11 @@ def damage(path: Path) -> str | None:
         return f"{manifest_file} is missing or unreadable"
     for name, (size, digest) in files.items():
         file = path / name
-        if not file.is_file():
+        try:
+            if file.stat().st_size != size or sha256_of(file) != digest:
+                return f"{file} does not match its manifest"
+        except (FileNotFoundError, IsADirectoryError):  # purged by its run, it may be, while it is looked at
             return f"{file} is missing"
-        if file.stat().st_size != size or sha256_of(file) != digest:
-            return f"{file} does not match its manifest"
     return None
 
 

@@ -1,5 +1,6 @@
 """What the terminal shows of a run: a bar with loss, speed and time left; plain lines where it is no terminal."""
 
+import os
 import sys
 import time
 from typing import Any
@@ -31,7 +32,7 @@ class Progress:
             self._bar.update(self._task, completed=step, metrics=f"{metrics}  {speed_text}")
         else:
             left = time.strftime("%H:%M:%S", time.gmtime(seconds_left))
-            print(f"step {step}/{self.total}  {metrics}  {speed_text}  left {left}", flush=True)
+            _print(f"step {step}/{self.total}  {metrics}  {speed_text}  left {left}")
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -40,11 +41,21 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
-            print(text, flush=True)
+            _print(text)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def _print(text: str) -> None:
+    """What cannot be said costs the words, never the training: a reader such as `head` may have seen enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where all that is still to be said goes
+    except OSError:  # a full disk, where the output goes to a file
+        pass
 
 
 def _is_minor(key: str) -> bool:

@@ -41,7 +41,7 @@ class Consistency(GenerativeModel):
         "sigma_min < sigma_max": "sigma_min must be below sigma_max",
         "first_intervals <= final_intervals": "first_intervals must be at most final_intervals",
         "width % 4 == 0": "width must be divisible by 4, the channels of a normalisation group",
-        "heads == 0 or width * 2 ** (levels - 1) % heads == 0": "heads must divide width * 2 ** (levels - 1), "
+        "not heads or width * 2 ** (levels - 1) % heads == 0": "heads must divide width * 2 ** (levels - 1), "
         "the channels of the lowest resolution",
         "backbone != 'dit' or heads != 0": "a transformer needs heads of attention",
     }
@@ -54,8 +54,8 @@ class Consistency(GenerativeModel):
         width: PositiveInt = 64,
         levels: PositiveInt = 2,
         depth: PositiveInt = 1,
-        heads: NonNegativeInt = 4,
-        patch: PositiveInt = 2,
+        heads: NonNegativeInt | None = None,
+        patch: PositiveInt | None = None,
         condition: Literal["label"] | None = None,
         sigma_data: PositiveFloat | None = None,
         sigma_min: PositiveFloat = 0.002,

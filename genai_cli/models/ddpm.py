@@ -49,7 +49,7 @@ class DDPM(GenerativeModel):
     rules = {
         "sampling_steps <= num_timesteps": "sampling_steps must be at most num_timesteps",
         "width % 4 == 0": "width must be divisible by 4, the channels of a normalisation group",
-        "heads == 0 or width * 2 ** (levels - 1) % heads == 0": "heads must divide width * 2 ** (levels - 1), "
+        "not heads or width * 2 ** (levels - 1) % heads == 0": "heads must divide width * 2 ** (levels - 1), "
         "the channels of the lowest resolution",
         "backbone != 'dit' or heads != 0": "a transformer needs heads of attention",
         "condition == 'label' or label_dropout == 0.1": "label_dropout belongs to condition=label",
@@ -63,8 +63,8 @@ class DDPM(GenerativeModel):
         width: PositiveInt = 64,
         levels: PositiveInt = 2,
         depth: PositiveInt = 1,
-        heads: NonNegativeInt = 4,
-        patch: PositiveInt = 2,
+        heads: NonNegativeInt | None = None,
+        patch: PositiveInt | None = None,
         dropout: Fraction = 0.0,
         condition: Literal["label"] | None = None,
         label_dropout: Fraction = 0.1,

@@ -50,7 +50,7 @@ class EDM(GenerativeModel):
     rules = {
         "sigma_min < sigma_max": "sigma_min must be below sigma_max",
         "width % 4 == 0": "width must be divisible by 4, the channels of a normalisation group",
-        "heads == 0 or width * 2 ** (levels - 1) % heads == 0": "heads must divide width * 2 ** (levels - 1), "
+        "not heads or width * 2 ** (levels - 1) % heads == 0": "heads must divide width * 2 ** (levels - 1), "
         "the channels of the lowest resolution",
         "backbone != 'dit' or heads != 0": "a transformer needs heads of attention",
         "condition == 'label' or label_dropout == 0.1": "label_dropout belongs to condition=label",
@@ -64,8 +64,8 @@ class EDM(GenerativeModel):
         width: PositiveInt = 64,
         levels: PositiveInt = 2,
         depth: PositiveInt = 1,
-        heads: NonNegativeInt = 4,
-        patch: PositiveInt = 2,
+        heads: NonNegativeInt | None = None,
+        patch: PositiveInt | None = None,
         dropout: Fraction = 0.0,
         condition: Literal["label"] | None = None,
         label_dropout: Fraction = 0.1,

@@ -31,6 +31,8 @@ from genai_cli.nn.ranges import clamp_to_range
 from genai_cli.nn.spline import num_parameters
 from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+LEVELS = 2
+
 
 class Flow(GenerativeModel):
     """Steps of activation norm, mixing and coupling; for images, `depth` of them at each of `levels` scales.
@@ -38,13 +40,14 @@ class Flow(GenerativeModel):
     `mixing` is what changes the halves of a coupling: `alternating` swaps them (RealNVP: checkerboards, then channels,
     `depth` couplings of each at a scale), `linear` learns an invertible matrix over the channels (Glow). `coupling` is
     affine or a rational-quadratic spline of `num_bins` bins (8) over [-bound, bound] (4). With `token_mixing` the
-    networks of couplings on channels see the whole image, not their neighbourhood alone. `conditional` learns
+    networks of couplings on channels see the whole image, not their neighbourhood alone; it and `levels` are of images,
+    by default true and 2. `conditional` learns
     p(x | label): latents of each class are normal with a mean and variance of its own (Kingma & Dhariwal 2018, h(y)).
     """
 
     modalities = ("image", "points", "series")
     monitor = "nll"
-    tiny = {"width": 4, "depth": 1, "levels": 1}
+    tiny = {"width": 4, "depth": 1}
     rules = {
         "coupling == 'spline' or num_bins is None": "num_bins belongs to coupling=spline",
         "coupling == 'spline' or bound is None": "bound belongs to coupling=spline",
@@ -58,10 +61,10 @@ class Flow(GenerativeModel):
         mixing: Literal["alternating", "linear"] = "linear",
         width: PositiveInt = 64,
         depth: PositiveInt = 6,
-        levels: PositiveInt = 2,
+        levels: PositiveInt | None = None,
         num_bins: PositiveInt | None = None,
         bound: PositiveFloat | None = None,
-        token_mixing: bool = True,
+        token_mixing: bool | None = None,
         conditional: bool = False,
     ):
         super().__init__(spec)
@@ -78,12 +81,19 @@ class Flow(GenerativeModel):
                 "bits_per_dim": "bits per dimension, upper bound",
             }
         self.num_bins = (num_bins or 8) if coupling == "spline" else 0
-        self.bound, self.width, self.token_mixing = bound or 4.0, width, token_mixing
+        self.bound, self.width, self.token_mixing = bound or 4.0, width, token_mixing is not False
         is_linear = mixing == "linear"
         if len(spec.shape) != 3:  # points, and series as points of as many numbers
+            for key, value in (("levels", levels), ("token_mixing", token_mixing)):
+                if value is not None:
+                    raise ValueError(
+                        f"model.{key}={str(value).lower()} is of images, and these are {spec.modality}: leave it out, "
+                        f"or give model.{key}=null"
+                    )
             steps = self._steps((self.latent_dim,), depth, is_linear)
             self.flow = Scales([Chain(steps)], (self.latent_dim,))
             return
+        levels = levels or LEVELS
         side = 2**levels
         if spec.shape[1] % side or spec.shape[2] % side:
             raise ValueError(

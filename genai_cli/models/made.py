@@ -25,7 +25,7 @@ from genai_cli.rules import Fraction, NonNegativeInt, PositiveInt
 class MADE(GenerativeModel):
     """Perceptron with `depth` masked hidden layers of `width`.
 
-    What a conditional is follows from the data: a coin for black and white pixels, a mixture of `num_components`
+    What a conditional is follows from the data: a coin for black and white pixels, a mixture of `num_components` (10)
     discretised logistics for grey and coloured ones, of Gaussians for points.
 
     With `num_masks` > 1 the training steps take turns with that many masks, and the model is the equal mixture of all
@@ -50,7 +50,7 @@ class MADE(GenerativeModel):
         direct: bool = True,
         order: Literal["natural", "random"] = "natural",
         num_masks: PositiveInt = 1,
-        num_components: PositiveInt = 10,
+        num_components: PositiveInt | None = None,
         dropout: Fraction = 0.0,
         conditional: bool = False,
     ):

@@ -45,7 +45,7 @@ class MeanFlow(GenerativeModel):
     tiny = {"width": 8}
     rules = {
         "width % 4 == 0": "width must be divisible by 4, the channels of a normalisation group",
-        "heads == 0 or width * 2 ** (levels - 1) % heads == 0": "heads must divide width * 2 ** (levels - 1), "
+        "not heads or width * 2 ** (levels - 1) % heads == 0": "heads must divide width * 2 ** (levels - 1), "
         "the channels of the lowest resolution",
         "backbone != 'dit' or heads != 0": "a transformer needs heads of attention",
     }
@@ -58,8 +58,8 @@ class MeanFlow(GenerativeModel):
         width: PositiveInt = 64,
         levels: PositiveInt = 2,
         depth: PositiveInt = 1,
-        heads: NonNegativeInt = 4,
-        patch: PositiveInt = 2,
+        heads: NonNegativeInt | None = None,
+        patch: PositiveInt | None = None,
         condition: Literal["label"] | None = None,
         stretch_share: Probability = 0.25,
         time_mean: FiniteFloat = -0.4,

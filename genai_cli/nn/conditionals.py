@@ -15,6 +15,7 @@ from genai_cli.data.base import Spec
 from genai_cli.nn.logistic_mixture import log_probability, logistic_mixture, quantise
 from genai_cli.nn.ranges import Range, clamp_to_range, from_unit, to_unit
 
+NUM_COMPONENTS = 10
 SMALLEST_LOG_SIGMA = -7.0
 _MARGIN = 1e-6  # of uniform noise from 0 and 1, where its quantiles are infinite
 
@@ -104,8 +105,17 @@ def pick(logits: Tensor, uniform: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
     return tuple(part.gather(-1, k).squeeze(-1) for part in parts)
 
 
-def conditional_of(spec: Spec, num_components: int) -> Conditional:
-    """The distribution of one number of the data of `spec`."""
-    if not spec.has_levels:
-        return Real(num_components, spec.value_range)
-    return Coin(spec.value_range) if spec.levels == 2 else Level(num_components, spec.levels)
+def conditional_of(spec: Spec, num_components: int | None = None) -> Conditional:
+    """The distribution of one number of the data of `spec`; a mixture is of NUM_COMPONENTS by default.
+
+    Raises ValueError for components of a coin.
+    """
+    if spec.has_levels and spec.levels == 2:
+        if num_components is not None:
+            raise ValueError(
+                f"model.num_components={num_components} is of a mixture, and black and white pixels are told by a "
+                "coin: leave it out, or give model.num_components=null"
+            )
+        return Coin(spec.value_range)
+    num_components = num_components or NUM_COMPONENTS
+    return Level(num_components, spec.levels) if spec.has_levels else Real(num_components, spec.value_range)

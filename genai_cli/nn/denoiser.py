@@ -19,6 +19,8 @@ from genai_cli.nn.embeddings import TimeEmbedding
 from genai_cli.nn.unet import UNet
 
 Backbone = Literal["unet", "dit", "mlp"]
+NUM_HEADS = 4
+PATCHES = {"image": 2, "latents": 1}  # pixels a side that are one position; maps of latents are small already
 
 
 class Denoiser(nn.Module):
@@ -26,7 +28,7 @@ class Denoiser(nn.Module):
 
     `backbone` is by default a U-Net for images and maps of latents, an MLP for points, series and vectors. The sizes
     are those of the U-Net; a transformer or an MLP is as wide as its lowest level, and has as many blocks, 2 depth
-    levels.
+    levels. `heads` and `patch` are of images and maps alone: by default 4, and those of PATCHES.
     Times are numbers of the order of 1000, as positions are, or less; `num_times` of them are told, one by default.
     Raises ValueError where data and options do not fit.
     """
@@ -39,8 +41,8 @@ class Denoiser(nn.Module):
         width: int,
         levels: int,
         depth: int,
-        heads: int,
-        patch: int,
+        heads: int | None,
+        patch: int | None,
         dropout: float,
         condition: Literal["label"] | None,
         label_dropout: float,
@@ -89,18 +91,27 @@ class Denoiser(nn.Module):
 
 def build_backbone(
     spec: Spec, backbone: Backbone | None, *, condition_dim: int, width: int, levels: int, depth: int,
-    heads: int, patch: int, dropout: float,
+    heads: int | None, patch: int | None, dropout: float,
 ) -> nn.Module:  # fmt: skip
-    """A network (x, condition) -> (B, *shape). Raises ValueError for one that cannot take such data."""
+    """A network (x, condition) -> (B, *shape). Raises ValueError for one that cannot take such data or options."""
     fitting = ("unet", "dit") if len(spec.shape) == 3 else ("mlp",)
     backbone = backbone or fitting[0]
     if backbone not in fitting:
         raise ValueError(f"model.backbone={backbone} cannot take {spec.modality}: use model.backbone={fitting[0]}")
     widest, blocks = width * 2 ** (levels - 1), 2 * depth * levels
     if backbone == "mlp":
+        for key, value in (("heads", heads), ("patch", patch)):
+            if value is not None:
+                kind = "vectors" if spec.modality == "latents" else spec.modality
+                raise ValueError(
+                    f"model.{key}={value} is of images and maps, and these are {kind}, which go through an MLP: "
+                    f"leave it out, or give model.{key}=null"
+                )
         return DenoiserMLP(
             math.prod(spec.shape), condition_dim=condition_dim, width=widest, depth=blocks, dropout=dropout
         )
+    heads = NUM_HEADS if heads is None else heads  # 0 is none
+    patch = patch or PATCHES[spec.modality]
     if backbone == "dit":
         return DiT(
             spec.shape, condition_dim=condition_dim, width=widest, depth=blocks, heads=heads, patch=patch,

@@ -130,7 +130,8 @@ class Mark:
 def scatter_chart(
     title: str, x_label: str, y_label: str, marks: Sequence[Mark], *, level: float | None = None
 ) -> Markup:
-    """Points with bars for their intervals, those of one name joined; those on the Pareto front are filled.
+    """Points with bars for their intervals, those of one name joined; those on the Pareto front are filled. Names stand
+    beside their points, or where these are joined or too close, below the chart.
 
     `level` is what real data score, a dashed line.
     """
@@ -156,10 +157,11 @@ def scatter_chart(
             parts.append(element("line", x1=x(mark.x), x2=x(mark.x), y1=y(low), y2=y(high), stroke=colour))
         fill = colour if mark.is_best else "white"
         parts.append(element("circle", cx=x(mark.x), cy=y(mark.y), r=5, fill=fill, stroke=colour, stroke_width=2))
-    ends = {name: (x(curve[-1].x), y(curve[-1].y) - 10 * bool(curve[1:])) for name, curve in curves.items()}
-    is_crowded = len(curves) > 2 and all(curve[1:] for curve in curves.values())
-    keys = _keys(colours) if is_crowded else []
-    parts += [join(*row) for row in keys] if is_crowded else _names(ends)
+    places = {name: (x(curve[0].x), y(curve[0].y)) for name, curve in curves.items()}
+    is_joined = any(curve[1:] for curve in curves.values())
+    names = None if is_joined else _names(places, colours, _boxes(marks, x, y, level))
+    keys = _keys(colours) if names is None else []
+    parts += [join(*row) for row in keys] if names is None else names
     svg = _svg(title, join(*parts), height=HEIGHT + KEY_HEIGHT * len(keys) + 6 * bool(keys))
     return element("figure", element("figcaption", title, " (", y_label, ")"), svg)
 
@@ -181,19 +183,47 @@ def _keys(colours: Mapping[str, str]) -> list[list[Markup]]:
     ]  # fmt: skip
 
 
-def _names(places: Mapping[str, tuple[float, float]]) -> list[Markup]:
-    """Each name beside its place, towards the middle of the chart, below any other name that is already there."""
-    written: list[tuple[float, float, float]] = []  # left, right, height
-    parts = []
-    for name, (x, y) in sorted(places.items(), key=lambda item: item[1][1]):
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _boxes(marks: Sequence[Mark], x: Axis, y: Axis, level: float | None) -> list[Box]:
+    """What a name must not be written over: points, their intervals, and what is said of real data."""
+    boxes = [(x(mark.x) - 6, y(mark.y) - 6, x(mark.x) + 6, y(mark.y) + 6) for mark in marks]
+    for mark in marks:
+        if mark.interval is not None:
+            low, high = mark.interval
+            boxes.append((x(mark.x) - 1, y(high), x(mark.x) + 1, y(low)))
+    if level is not None:
+        boxes.append((WIDTH - 2 - LETTER * len("real data"), y(level) - 7, WIDTH, y(level) + 6))
+    return boxes
+
+
+def _names(
+    places: Mapping[str, tuple[float, float]], colours: Mapping[str, str], taken: Sequence[Box]
+) -> list[Markup] | None:
+    """Each name in its colour beside its place, higher or lower if need be; None where one finds no room.
+
+    By a little: names that are further away go better below the chart, while there are colours to tell them by.
+    """
+    taken, parts = list(taken), []
+    reach = 20 if len(places) <= len(COLOURS) else HEIGHT
+    shifts = sorted(range(-reach, reach + 1, 4), key=abs)  # of the middle of a line of text, which is 4 above its foot
+    for name, (x, y) in places.items():
         width = LETTER * len(name)
-        is_left = x + 9 + width > WIDTH and x > WIDTH / 2
-        left = x - 9 - width if is_left else x + 9
-        height = y + 4
-        for other_left, other_right, other_height in written:
-            if left < other_right and other_left < left + width and height < other_height + 12:
-                height = other_height + 12
-        written.append((left, left + width, height))
-        anchor = {"text_anchor": "end"} if is_left else {}
-        parts.append(element("text", name, x=x - 9 if is_left else x + 9, y=height, class_="name", **anchor))
+        lefts = {None: x + 9, "end": x - 9 - width}
+        candidates = [(anchor, y + 4 + shift) for shift in shifts for anchor in lefts]
+        for anchor, height in candidates:
+            box = (lefts[anchor], height - 9, lefts[anchor] + width, height + 2)
+            is_inside = box[0] >= LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM - 14
+            if is_inside and not any(_overlap(box, other) for other in taken):
+                break
+        else:
+            return None
+        taken.append(box)
+        place = {"x": x + 9} if anchor is None else {"x": x - 9, "text_anchor": anchor}
+        parts.append(element("text", name, y=height, style=f"fill:{colours[name]}", **place))
     return parts
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -200,7 +200,7 @@ def test_scaling_has_an_inverse_and_one_factor_for_all():
 
 def test_the_report_shows_what_samples_decode_to_and_the_doctor_compares_latents(first, tmp_path):
     folder = run(
-        tmp_path / "ldm", "model=ldm", "model.width=8", "model.heads=2", "model.sampling_steps=2", "dataset=latents",
+        tmp_path / "ldm", "model=ldm", "model.width=8", "model.sampling_steps=2", "dataset=latents",
         f"dataset.run={first['ae']}", "train.steps=3", "train.sample_every=3",
     )  # fmt: skip
     assert [path.suffix for path in (folder / "samples").glob("step-*")] == [".png"]

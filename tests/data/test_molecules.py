@@ -83,7 +83,13 @@ def root(tmp_path, monkeypatch):
 def test_moses_keeps_the_splits_of_the_benchmark(root) -> None:
     assert [len(Moses(root=root).load(name)) for name in SPLITS] == [247, 3, 5]
     assert len(Moses(root=root, test="test_scaffolds").load("test")) == 7
-    assert len(Moses(root=root, size=10).load("train")) == 10
+
+
+def test_some_of_the_molecules_of_moses_come_evenly_from_all_of_them(root) -> None:
+    every = Moses(root=root).load("train").tensors["tokens"]
+    few, most = (Moses(root=root, size=size).load("train").tensors["tokens"] for size in (10, 1000))
+    assert torch.equal(few, every[[0, 24, 49, 74, 98, 123, 148, 172, 197, 222]])
+    assert torch.equal(most, every)
 
 
 def test_moses_that_is_not_there_or_another_is_refused(root, tmp_path) -> None:

@@ -36,6 +36,20 @@ def two(folder: Path) -> Path:
     return save(make(10, value=2.0), folder, keep=2)
 
 
+def test_one_that_its_run_purges_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two(tmp_path)
+    sum_of = checkpoints.sha256_of
+
+    def purged_meanwhile(file: Path) -> str:
+        if file.parent.name == "step-00000005":
+            checkpoints.discard([file.parent])
+        return sum_of(file)
+
+    monkeypatch.setattr(checkpoints, "sha256_of", purged_meanwhile)
+    assert load(tmp_path, "last").step == 10
+    assert not (tmp_path / "step-00000005").exists()
+
+
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     saved = make(7, best={"step": 5, "value": 0.1}, averages={"loss": [0.1, 3]})
     back = read(save(saved, tmp_path, keep=1))

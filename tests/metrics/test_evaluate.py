@@ -1,12 +1,15 @@
 """`genai evaluate` from end to end: every modality, the same digits twice, two folders, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from genai_cli import cli
+from genai_cli.engine import faults
+from genai_cli.errors import ExitCode
 from genai_cli.metrics import features
 from genai_cli.metrics.record import read_records
 from tests.metrics.blobs import blobs
@@ -42,6 +45,21 @@ def image_run(tmp_path_factory) -> Path:
 def small_classifier(monkeypatch, tmp_path_factory):
     monkeypatch.setattr(features, "EXAMPLES_SEEN", 4000)
     monkeypatch.setenv("GENAI_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def test_what_could_not_be_written_is_refused_first_and_what_cannot_is_shown_all_the_same(image_run, tmp_path, capsys):
+    run = shutil.copytree(image_run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
+    words = ["evaluate", f"run={run}", "metrics=[figures]", "device=cpu"]
+    (run / "evaluation").touch()
+    assert cli.run(words) == ExitCode.STORAGE
+    out, err = capsys.readouterr()
+    assert f"run={run}: no file can be written in {run}/evaluation" in err and "real_probability" not in out
+    (run / "evaluation").unlink()
+    faults.plan("storage:enospc:1")
+    assert cli.run(words) == ExitCode.STORAGE
+    faults.plan("")
+    out, err = capsys.readouterr()
+    assert "the disk is full" in err and "real_probability" in out
 
 
 def test_evaluating_twice_gives_the_same_digits_and_prints_the_hash(image_run, capsys):

@@ -72,7 +72,7 @@ DATASETS = {  # a preset of each modality, to compose with
 def pairs() -> Iterator[tuple[str, str]]:
     """Every model preset with every kind of data that it accepts."""
     for preset in registry.presets("model"):
-        definition = registry.define(MODEL, model_name(preset))
+        definition = registry.defined_by(registry.presets("model")[preset], MODEL)
         for kind, spec in SPECS.items():
             is_for_translators = (spec.source is not None) == (definition.translates is not None)
             has_pairs = spec.is_paired or definition.translates != "pairs"

@@ -152,6 +152,10 @@ def test_activation_norm_is_set_by_the_first_batch_alone():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"model\.levels=3 halves the sides 3 times, but images of 28 x 28"):
         Flow(Spec("image", (1, 28, 28), value_range=(-1.0, 1.0)), levels=3)
+    with pytest.raises(ValueError, match=r"model\.levels=1 is of images, and these are points: leave it out"):
+        Flow(POINTS, levels=1)
+    with pytest.raises(ValueError, match=r"model\.token_mixing=true is of images, and these are points"):
+        Flow(POINTS, token_mixing=True)
     values = {"dataset": {"name": "toy2d"}, "train": {"steps": 5}}
     with pytest.raises(ConfigError, match="num_bins belongs to coupling=spline"):
         check_train({**values, "model": {"name": "flow", "num_bins": 8}})

@@ -91,8 +91,8 @@ def test_decoded_samples_have_the_law_of_the_data(trained):
 
 
 def test_a_map_of_latents_goes_through_a_unet_and_a_vector_through_an_mlp():
-    for shape, options, name in (((4, 7, 7), {"patch": 1}, "UNet"), ((4,), {}, "DenoiserMLP")):
-        model = DDPM(Spec("latents", shape), width=8, levels=1, heads=2, **options)
+    for shape, name in (((4, 7, 7), "UNet"), ((4,), "DenoiserMLP")):
+        model = DDPM(Spec("latents", shape), width=8, levels=1)
         assert type(model.network.backbone).__name__ == name
         assert model.sample(SampleRandom(0, range(2)), steps=2).shape == (2, *shape)
     with pytest.raises(ValueError, match=r"model\.backbone=unet cannot take latents: use model\.backbone=mlp"):

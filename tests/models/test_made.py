@@ -19,7 +19,8 @@ EACH_ORDER = pytest.mark.parametrize("order", ["natural", "random"])
 
 def made(spec: Spec, *, scale: float = 0.7, **options) -> MADE:
     torch.manual_seed(0)
-    model = MADE(spec, **{"width": 16, "depth": 3, "num_components": 3, "num_masks": 3, **options}).eval()
+    few = {} if spec is BINARY else {"num_components": 3}
+    model = MADE(spec, **{"width": 16, "depth": 3, "num_masks": 3, **few, **options}).eval()
     for parameter in model.parameters():  # far from the beginning, where the conditionals are alike
         torch.nn.init.normal_(parameter, std=scale)
     return model
@@ -117,5 +118,7 @@ def test_labels_condition_every_number():
     assert torch.equal(drawn[1::2], model.sample(SampleRandom(0, range(6)), label=1)[1::2])
     with pytest.raises(ValueError, match=r"needs data with labels"):
         made(GREY, conditional=True)
+    with pytest.raises(ValueError, match=r"model\.num_components=3 is of a mixture, .* told by a coin"):
+        made(BINARY, num_components=3)
     with pytest.raises(ValueError, match=r"label=1 needs a model trained with model.conditional=true"):
         made(BINARY).sample(SampleRandom(0, range(2)), label=1)

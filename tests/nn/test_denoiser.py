@@ -18,7 +18,7 @@ POINT = Spec("points", (2,))
 def denoiser(spec: Spec, **options) -> Denoiser:
     """With weights drawn at random: an untrained one is zero."""
     torch.manual_seed(0)
-    sizes = {"width": 8, "levels": 2, "depth": 1, "heads": 2, "patch": 2, "dropout": 0.0}
+    sizes = {"width": 8, "levels": 2, "depth": 1, "heads": None, "patch": None, "dropout": 0.0}
     network = Denoiser(spec, **{**sizes, "backbone": None, "condition": None, "label_dropout": 0.1, **options})
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.2)
@@ -42,6 +42,21 @@ def test_a_backbone_that_cannot_take_the_data_is_refused():
         denoiser(POINT, backbone="dit")
     with pytest.raises(ValueError, match=r"model\.backbone=mlp cannot take image: use model\.backbone=unet"):
         denoiser(IMAGE, backbone="mlp")
+
+
+def test_an_option_that_the_backbone_does_not_have_is_refused():
+    for option in ({"heads": 0}, {"heads": 2}, {"patch": 1}):
+        ((key, value),) = option.items()
+        with pytest.raises(ValueError, match=rf"model\.{key}={value} is of images and maps, and these are points"):
+            denoiser(POINT, **option)
+        with pytest.raises(ValueError, match=rf"model\.{key}={value} is of images and maps, and these are vectors"):
+            denoiser(Spec("latents", (4,)), **option)
+
+
+def test_patches_are_of_two_pixels_and_of_one_place_of_a_map_of_latents():
+    assert denoiser(IMAGE).backbone.patch == denoiser(IMAGE, backbone="dit").backbone.patch == 2
+    assert denoiser(Spec("latents", (2, 8, 8))).backbone.patch == 1
+    assert denoiser(IMAGE, patch=4).backbone.patch == 4
 
 
 def test_the_class_is_told_and_data_without_classes_are_refused():

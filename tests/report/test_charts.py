@@ -1,6 +1,8 @@
 """Axes hold their values, curves keep their ends, and nothing a log can hold breaks a chart."""
 
 import math
+import random
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -53,3 +55,46 @@ def test_names_of_many_curves_are_below_the_chart_and_apart(length, rows):
     for name, (x, y) in places.items():
         assert not any(x <= left < x + 6 * length and y == top for key, (left, top) in places.items() if key != name)
         assert length == 40 or x + 6 * length <= WIDTH
+
+
+def boxes(svg: str, names: list[str]) -> dict[str, tuple[float, float, float, float]]:
+    """Left, top, right, bottom of each name that is written in a chart."""
+    root = ElementTree.fromstring(svg[svg.index("<svg") : svg.index("</svg>") + 6])
+    found = {}
+    for node in root:
+        if node.text in names:
+            x, y, width = float(node.attrib["x"]), float(node.attrib["y"]), 6 * len(node.text)
+            left = x - width if node.attrib.get("text-anchor") == "end" else x
+            found[node.text] = (left, y - 9, left + width, y + 2)
+    return found
+
+
+def test_names_of_two_curves_that_end_together_are_not_over_the_lines():
+    marks = [Mark(name, x, y) for name, ys in {"ddim": (40, 12, 5.6), "heun": (30, 9, 5.7)}.items()
+             for x, y in zip((5, 10, 50), ys, strict=True)]  # fmt: skip
+    for some in (marks, [*marks, Mark("vae", 7, 20, (18, 22))], marks[:3]):
+        names = list(dict.fromkeys(mark.name for mark in some))
+        found = boxes(scatter_chart("t", "x", "y", some), names)
+        assert set(found) == set(names) and all(top > HEIGHT for _, top, _, _ in found.values())
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 9])
+@pytest.mark.parametrize("spread", [0.0, 0.3, 10.0])
+def test_names_of_points_are_over_no_point_and_no_other_name(count, spread):
+    chance = random.Random(count)
+    names = [f"model number {i}" for i in range(count)]
+    marks = []
+    for name in names:
+        x, y = 50 + spread * chance.random(), 10 + spread * chance.random()
+        marks.append(Mark(name, x, y, (y - 0.5, y + 0.5)))
+    marks += [Mark("left", 0, 0), Mark("right", 100, 20)]
+    svg = scatter_chart("t", "x", "y", marks, level=19)
+    written = boxes(svg, [*names, "left", "right"])
+    assert len(written) == count + 2
+    circles = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg)
+    points = [(float(x) - 6, float(y) - 6, float(x) + 6, float(y) + 6) for x, y in circles]
+    for name, box in written.items():
+        others = [*points, *(other for key, other in written.items() if key != name)]
+        assert not any(
+            box[0] < right and left < box[2] and box[1] < bottom and top < box[3] for left, top, right, bottom in others
+        )

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from genai_cli import cli
 from genai_cli.commands import compare
@@ -187,6 +188,33 @@ def test_compare_refuses_in_a_sentence(words: list[str], said: str, capsys, tmp_
     err = capsys.readouterr().err
     assert said in err and "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_device_that_is_not_there_is_refused_before_there_is_a_folder(
+    runs: Path, capsys, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    words = ["compare", f"runs=[{runs}/vae]", "device=cuda", f"out={tmp_path}/out"]
+    assert cli.run(words) == ExitCode.CONFIGURATION
+    assert "device=cuda: torch sees no CUDA device here" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_whose_samples_do_not_fit_in_memory_costs_no_other(runs: Path, tmp_path: Path, monkeypatch, capsys):
+    seconds = iter([torch.OutOfMemoryError("out of memory"), 0.5])
+
+    def time_sampler(*_: object) -> float:
+        found = next(seconds)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(compare, "_time_sampler", time_sampler)
+    monkeypatch.setattr(compare, "_run_child", lambda *_, **__: ExitCode.DONE)
+    words = ["compare", f"runs=[{runs}/vae,{runs}/gan]", "device=cpu", f"out={tmp_path}/out"]
+    assert cli.run(words) == ExitCode.SWEEP_FAILED
+    vae, gan = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert vae["problem"].startswith("out of memory; try") and (gan["problem"], gan["sampling_seconds"]) == ("", 0.5)
 
 
 @pytest.mark.parametrize("command", ["doctor", "report"])
