@@ -41,7 +41,7 @@ class World:
         for dtype in {tensor.dtype for tensor in tensors}:
             members = [tensor for tensor in tensors if tensor.dtype == dtype]
             flat = torch.cat([tensor.reshape(-1) for tensor in members])
-            with self._together():
+            with self.together():
                 dist.all_reduce(flat)
             flat /= self.size
             parts = flat.split([tensor.numel() for tensor in members])
@@ -53,7 +53,7 @@ class World:
         if self.size == 1:
             return value
         holder = [value]
-        with self._together():
+        with self.together():
             dist.broadcast_object_list(holder, src=0)
         return holder[0]
 
@@ -62,13 +62,13 @@ class World:
         if self.size == 1:
             return claim
         claims: list[object] = [None] * self.size
-        with self._together():
+        with self.together():
             dist.all_gather_object(claims, claim)
         return True in claims
 
     def barrier(self) -> None:
         if self.size > 1:
-            with self._together():
+            with self.together():
                 dist.barrier()
 
     @contextmanager
@@ -95,7 +95,8 @@ class World:
                 self.store.set(_LAST_WORDS, f"{words} (process {self.rank})")
 
     @contextmanager
-    def _together(self) -> Iterator[None]:
+    def together(self) -> Iterator[None]:
+        """Within, an error of torch's messages is RankLost."""
         try:
             yield
         except RuntimeError as error:  # "Connection closed by peer", and the like
@@ -120,17 +121,23 @@ def _is_of_message(error: Exception) -> bool:
 def join_world(device_type: str, *, timeout: float | None = None) -> World:
     """Meet the other processes that torchrun started (gloo on CPU, NCCL on CUDA); alone, do nothing.
 
-    A message may take twice `timeout` seconds (None: a week), so that the watchdog speaks first.
+    A message may take twice `timeout` seconds (None: a week), so that the watchdog speaks first. Raises RankLost where
+    another cannot be reached.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
     store, rank, size = next(dist.rendezvous("env://"))
+    # One store serves all starts of a run under --max-restarts: what was left there by processes that are dead now,
+    # addresses above all, must not be read.
+    store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "nccl" if device_type == "cuda" else "gloo"
     patience = timedelta(weeks=1) if timeout is None else timedelta(seconds=2 * timeout)
+    world = World(rank, size, store)
     collectives = dist.PrefixStore("collectives", store)
-    dist.init_process_group(backend, store=collectives, rank=rank, world_size=size, timeout=patience)
-    return World(rank, size, store)
+    with world.together():
+        dist.init_process_group(backend, store=collectives, rank=rank, world_size=size, timeout=patience)
+    return world
 
 
 def leave_world() -> None:
