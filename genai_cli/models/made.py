@@ -19,6 +19,7 @@ from genai_cli.nn.conditionals import conditional_of
 from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.masked import MaskedLinear, even_degrees, random_degrees
 from genai_cli.nn.random import RowRandom
+from genai_cli.nn.ranks import mean_over_ranks
 from genai_cli.rules import Fraction, NonNegativeInt, PositiveInt
 
 
@@ -32,13 +33,16 @@ class MADE(GenerativeModel):
     (Sections 4.2 and 4.3): of their hidden degrees under `order=natural`, of random orders too under `order=random`.
     `residual` adds each further hidden layer to the one before it. `direct` connects the numbers to the predictions
     without a hidden layer between, too: hidden units are shared by all numbers, so few know the very last ones.
-    `conditional` learns p(x | label).
+    `conditional` learns p(x | label). Numbers are seen relative to their mean in the first batch (not in the paper).
     """
 
     modalities = ("image", "points", "series")
     monitor = "nll"
     figures = {"bits_per_dim": "bits per dimension, exact"}
     tiny = {"width": 8, "depth": 2, "num_components": 2, "num_masks": 2, "direct": False}
+
+    mean: Tensor  # (D,)
+    is_measured: Tensor  # bool
 
     def __init__(
         self,
@@ -68,10 +72,13 @@ class MADE(GenerativeModel):
         positions, degrees = build_masks(self.num_dims, width, num_masks, order)
         self.register_buffer("positions", positions, persistent=False)  # (M, D) int32: of each number in the order
         self.register_buffer("degrees", degrees, persistent=False)  # (M, width) int32: of the hidden units
+        self.register_buffer("mean", torch.zeros(self.num_dims))
+        self.register_buffer("is_measured", torch.tensor(False))
 
     def forward(self, x: Tensor, mask: int, label: Tensor | None = None, dropout_of: RowRandom | None = None) -> Tensor:
         """(B, D) -> (B, D, P): of each number the parameters of its conditional; dropout draws from `dropout_of`."""
         position, degree = self.positions[mask], self.degrees[mask]
+        x = x - self.mean
         hidden = self.into(x, position + 1, degree)
         if self.label is not None:
             hidden = hidden + self.label(label)
@@ -83,7 +90,7 @@ class MADE(GenerativeModel):
         outputs = self.out(hidden, degree, limit)
         if self.direct is not None:
             outputs = outputs + self.direct(x, position + 1, limit)
-        return outputs.unflatten(1, (self.num_dims, -1))
+        return outputs.unflatten(1, (self.num_dims, -1)) + self.conditional.at_rest(self.mean)
 
     def _drop(self, hidden: Tensor, random: RowRandom | None) -> Tensor:
         """Dropout that is a function of the row, as all randomness of a step."""
@@ -104,8 +111,16 @@ class MADE(GenerativeModel):
     def nll_of_mask(self, batch: Batch, mask: int) -> Tensor:
         """-log p(x) in nats, (B,)."""
         x = batch[self.spec.key].flatten(1)
+        if self.training and not self.is_measured:
+            self._measure(x)
         parameters = self(x, mask, batch["label"] if self.label is not None else None, batch.random)
         return self.conditional.nll(parameters, x).sum(1)
+
+    @torch.no_grad()
+    def _measure(self, x: Tensor) -> None:
+        """The mean of each number, of the rows of all ranks."""
+        self.mean.copy_(mean_over_ranks(x.mean(0)))
+        self.is_measured.fill_(True)
 
     def evaluate(self, batch: Batch) -> Metrics:
         """Exact: -log of the mean over masks of p(x)."""
@@ -136,26 +151,30 @@ class MADE(GenerativeModel):
         """
         position, degree = self.positions[mask], self.degrees[mask]
         x = noise.new_zeros(len(noise), self.num_dims)
+        seen = torch.zeros_like(x)  # x relative to its mean, where it is drawn
         layers = [noise.new_zeros(len(noise), len(degree)) for _ in range(1 + len(self.hidden))]
         order = position.argsort()  # (D,): which number comes when
         borders = [0, *degree.unique().tolist(), self.num_dims]  # units of degree m follow number m - 1
         for start, stop in itertools.pairwise(borders):
             if start > 0:
-                self._compute_units((degree == start).nonzero().squeeze(1), x, layers, label)
-            self._draw_block(order[start:stop], x, layers[-1], noise)
+                self._compute_units((degree == start).nonzero().squeeze(1), seen, layers, label)
+            self._draw_block(order[start:stop], x, seen, layers[-1], noise)
         return x
 
-    def _draw_block(self, block: Tensor, x: Tensor, hidden: Tensor, noise: Tensor) -> None:
-        """Numbers `block` (n,), which see the same hidden units, in place."""
+    def _draw_block(self, block: Tensor, x: Tensor, seen: Tensor, hidden: Tensor, noise: Tensor) -> None:
+        """Numbers `block` (n,), which see the same hidden units, in place; `seen` is `x` relative to its mean."""
         num_parameters = self.conditional.num_parameters
         outputs = block.unsqueeze(1) * num_parameters + torch.arange(num_parameters, device=x.device)  # (n, P)
         parameters = self.out.rows(hidden, outputs.flatten()).unflatten(1, outputs.shape)  # (B, n, P)
+        parameters = parameters + self.conditional.at_rest(self.mean[block])
         if self.direct is None:
             x[:, block] = self.conditional.draw(parameters, noise[:, block])
+            seen[:, block] = x[:, block] - self.mean[block]
             return
-        for number, rows, own in zip(block.tolist(), outputs, parameters.unbind(1), strict=True):
-            own = own + self.direct.rows(x, rows)
-            x[:, number] = self.conditional.draw(own.unsqueeze(1), noise[:, number].unsqueeze(1)).squeeze(1)
+        for number, rows, own in zip(block.split(1), outputs, parameters.split(1, 1), strict=True):
+            own = own + self.direct.rows(seen, rows).unsqueeze(1)
+            x[:, number] = self.conditional.draw(own, noise[:, number])
+            seen[:, number] = x[:, number] - self.mean[number]
 
     def _compute_units(self, units: Tensor, x: Tensor, layers: list[Tensor], label: Tensor | None) -> None:
         """The hidden units `units` of every layer, in place."""

@@ -22,6 +22,7 @@ def made(spec: Spec, *, scale: float = 0.7, **options) -> MADE:
     model = MADE(spec, **{"width": 16, "depth": 3, "num_components": 3, "num_masks": 3, **options}).eval()
     for parameter in model.parameters():  # far from the beginning, where the conditionals are alike
         torch.nn.init.normal_(parameter, std=scale)
+    model.mean.uniform_(-0.5, 0.5)
     return model
 
 
@@ -96,7 +97,7 @@ def test_evaluate_is_the_mixture_over_masks():
 
 
 def test_a_fair_coin_scores_784_ln_2():
-    model = MADE(Spec("image", (1, 28, 28), value_range=(-1.0, 1.0), levels=2), width=8)
+    model = MADE(Spec("image", (1, 28, 28), value_range=(-1.0, 1.0), levels=2), width=8).eval()
     torch.nn.init.zeros_(model.out.weight)
     torch.nn.init.zeros_(model.out.bias)
     torch.nn.init.zeros_(model.direct.weight)
@@ -119,3 +120,17 @@ def test_labels_condition_every_number():
         made(GREY, conditional=True)
     with pytest.raises(ValueError, match=r"label=1 needs a model trained with model.conditional=true"):
         made(BINARY).sample(SampleRandom(0, range(2)), label=1)
+
+
+def test_an_untrained_coin_says_the_mean_of_the_first_batch_and_what_is_held_out_is_not_learned():
+    model = MADE(BINARY, width=4, num_masks=2)
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    x = torch.tensor([[1.0, 1, 1, -1, -1, -1], [1, -1, 1, -1, 1, -1]]).view(2, 1, 2, 3)
+    fair = torch.full((2,), 6 * math.log(2))
+    torch.testing.assert_close(model.eval().evaluate(batch_of(x, BINARY))["nll"], fair)
+    model.train().loss_of_mask(batch_of(x, BINARY), mask=0)
+    model.loss_of_mask(batch_of(-x, BINARY), mask=1)  # the first batch it stays
+    p = torch.tensor([0.98, 0.5, 0.98, 0.02, 0.5, 0.02])
+    expected = -torch.where(x.flatten(1) > 0, p, 1 - p).log().sum(1)
+    torch.testing.assert_close(model.eval().evaluate(batch_of(x, BINARY))["nll"], expected)
