@@ -33,6 +33,10 @@ class Conditional(ABC):
     def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """A sample, (B, D), from uniform noise (B, D, 2)."""
 
+    def at_rest(self, mean: Tensor) -> Tensor:
+        """(D, P), what a network's output is relative to where the mean of the data is `mean` (D,)."""
+        return mean.new_zeros(len(mean), self.num_parameters)
+
 
 class Coin(Conditional):
     """Black or white: the end of the range with probability sigmoid(parameter)."""
@@ -49,6 +53,10 @@ class Coin(Conditional):
     def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
         bit = noise[..., 0] < parameters.squeeze(-1).float().sigmoid()
         return from_unit(bit.float(), self.value_range)
+
+    def at_rest(self, mean: Tensor) -> Tensor:
+        """The log odds of each coin, none of which is taken for certain."""
+        return (0.02 + 0.96 * to_unit(mean, self.value_range)).logit().unsqueeze(1)
 
 
 class Level(Conditional):

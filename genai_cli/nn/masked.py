@@ -4,6 +4,8 @@ A unit of degree m knows the first m of D numbers. Input number p (from 0) has d
 the degrees up to p.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -33,3 +35,17 @@ def random_degrees(count: int, num_inputs: int, generator: torch.Generator) -> T
     """(count,) int32: hidden degrees drawn from 1 to D - 1, rising."""
     degrees = torch.randint(1, max(num_inputs - 1, 1) + 1, (count,), generator=generator)
     return degrees.sort().values.to(torch.int32)
+
+
+def raster_scans(shape: tuple[int, ...]) -> Tensor:
+    """(8, D) int32: the place of each number of an image (C, H, W) in each of its raster scans, colour after colour.
+
+    Rows from the top, which is the natural order, and that one backwards; columns from the left, and backwards; then
+    rows and columns that begin at the other two corners.
+    """
+    channels, height, width = shape
+    rows = torch.arange(math.prod(shape), dtype=torch.int32).view(shape)
+    columns = rows.view(channels, width, height).transpose(1, 2)
+    backwards = (rows.flip(1, 2), columns.flip(1, 2))
+    others = (rows.flip(1), rows.flip(2), columns.flip(1), columns.flip(2))
+    return torch.stack([rows, backwards[0], columns, backwards[1], *others]).flatten(1)
