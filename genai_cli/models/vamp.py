@@ -19,19 +19,26 @@ from genai_cli.nn.importance import importance_weighted_bound
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import flatten_to_unit, from_unit
+from genai_cli.nn.ranks import gather_over_ranks
 from genai_cli.nn.rows import alternate_rows
 from genai_cli.rules import NonNegativeInt, PositiveFloat, PositiveInt
+
+NOISE = 0.1  # upon the examples that pseudo-inputs begin as
 
 
 class VampVAE(GenerativeModel):
     """An encoder, a decoder and `num_pseudo` pseudo-inputs in the shape of the data.
 
-    The weight of log q(z | x) - log p(z) rises from zero in `beta_warmup` steps, as there.
+    They begin as the first examples, with noise upon them: from noise alone few of many are ever brought near the data,
+    and the others are drawn as often. The weight of log q(z | x) - log p(z) rises from zero in `beta_warmup` steps, as
+    there.
     """
 
     modalities = ("image", "points", "series")
     monitor = "negative_elbo"
     tiny = {"width": 8, "latent_dim": 2, "num_pseudo": 5}
+
+    is_begun: Tensor  # bool: the pseudo-inputs have seen data
 
     def __init__(
         self,
@@ -54,6 +61,7 @@ class VampVAE(GenerativeModel):
         self.encoder = build_encoder(spec, 2 * latent_dim, **size)
         self.decoder = build_decoder(spec, latent_dim, self.likelihood.num_outputs, **size)
         self.pseudo = nn.Parameter(torch.randn(num_pseudo, math.prod(spec.shape)))  # of pixels, before a sigmoid
+        self.register_buffer("is_begun", torch.tensor(False))
 
     def train_step(self, step: Step) -> None:
         beta = min(1.0, (step.number + 1) / max(1, self.beta_warmup))
@@ -68,11 +76,23 @@ class VampVAE(GenerativeModel):
     def terms(self, batch: Batch) -> Metrics:
         """The negative bound and its two terms, (B,) each, in nats, with one draw from q for both."""
         x = batch[self.spec.key]
+        if self.training and not self.is_begun:
+            self._begin(x)
         mu, logvar = self.posterior(x)
         z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
         reconstruction = self.likelihood.nll(self.decoder(z), x.flatten(1))
         kl = log_normal(z, mu, logvar) - self.log_prior(z)
         return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+
+    @torch.no_grad()
+    def _begin(self, x: Tensor) -> None:
+        """Take the rows of all ranks, again and again, for pseudo-inputs; the noise that these were tells equal ones
+        apart."""
+        rows = gather_over_ranks(flatten_to_unit(x, self.spec.value_range))
+        rows = rows if self.spec.value_range is None else (0.02 + 0.96 * rows).logit()
+        chosen = torch.arange(len(self.pseudo), device=rows.device) % len(rows)
+        self.pseudo.copy_(rows[chosen] + NOISE * self.pseudo)
+        self.is_begun.fill_(True)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, *shape) to the mean and the log variance of q(z | x), (B, latent_dim) each."""

@@ -38,10 +38,22 @@ def test_draws_follow_the_prior():
 
 def test_pseudo_inputs_that_are_the_data_leave_only_what_z_says_of_x():
     """With one image and itself as every pseudo-input, q(z | x) = p(z) and the KL term is zero for each draw."""
-    model = build()
+    model = build().eval()
     x = torch.rand(1, 1, 4, 4) * 1.8 - 0.9
     with torch.no_grad():
         model.pseudo.copy_(((x.flatten(1) + 1) / 2).logit().expand(4, -1))
     batch = Batch({"image": x.expand(6, 1, 4, 4)}, BatchRandom(0, stop=6))
     figures = model.evaluate(batch, importance_samples=3)
     assert figures["kl"].abs().max().item() == pytest.approx(0, abs=1e-4)
+
+
+def test_pseudo_inputs_begin_as_the_first_examples_once():
+    model = build()
+    x = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    model.loss(Batch({"image": x}, BatchRandom(0, stop=3)))
+    unit = (x.flatten(1) + 1) / 2
+    torch.testing.assert_close(model.pseudo_inputs(), unit[[0, 1, 2, 0]], atol=0.15, rtol=0)
+    assert not torch.equal(model.pseudo[0], model.pseudo[3])  # the same example, told apart
+    begun = model.pseudo.clone()
+    model.loss(Batch({"image": -x}, BatchRandom(0, stop=3)))
+    assert torch.equal(model.pseudo, begun)
