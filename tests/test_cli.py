@@ -718,6 +718,8 @@ SWALLOWED = """
 import os, signal, types
 from genai_cli import cli
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in the background
+
 def import_module(name):
     try:
         os.kill(os.getpid(), signal.SIGINT)
