@@ -1,11 +1,17 @@
 """Scores of forecasts: that of a normal is its closed form, few draws are judged as many are, and truth scores best."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
+from genai_cli.commands.measure_forecasts import measure_forecasts
+from genai_cli.config import EvaluateConfig
+from genai_cli.data.base import Spec, TensorSplit
 from genai_cli.metrics.forecasts import crps, median_error
+from genai_cli.models.base import GenerativeModel
 
 
 def normal_crps(z: float) -> float:
@@ -35,3 +41,31 @@ def test_draws_as_wide_as_the_truth_score_best():
     truth, noise = torch.randn(20_000, generator=random), torch.randn(20, 20_000, generator=random)
     scores = {width: crps(width * noise, truth).mean().item() for width in (0.5, 1.0, 2.0)}
     assert scores[1.0] < min(scores[0.5], scores[2.0])
+
+
+class Oracle(GenerativeModel):
+    """Answers with `wrong` more than what came, and with rubbish where values were given."""
+
+    def __init__(self, spec: Spec, wrong: float):
+        super().__init__(spec)
+        self.wrong = nn.Parameter(torch.tensor(wrong))
+
+    def sample(self, random, *, given: torch.Tensor, keep: str) -> torch.Tensor:
+        assert keep == "first_half"
+        rows = given[torch.tensor(list(random.index)) % len(given)]
+        return torch.cat([rows[:, :3] + 100, rows[:, 3:] + self.wrong], 1)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 2.0])
+def test_a_model_is_scored_by_what_it_draws_after_the_given_half_of_its_own_window(wrong):
+    spec = Spec("series", (7, 2), columns=("a", "b"))
+    split = TensorSplit({"series": torch.randn(9, 7, 2, generator=torch.Generator().manual_seed(0))}, dict)
+    trained = SimpleNamespace(
+        spec=spec, model=Oracle(spec, wrong).eval(), config=SimpleNamespace(model={"name": "oracle"})
+    )
+    config = EvaluateConfig(run="", num_samples=100)
+    found = list(measure_forecasts(trained, split, config, {}, [], torch.device("cpu")))
+    assert [metric.name for metric in found] == ["forecast_crps", "forecast_error"]
+    for metric in found:
+        assert metric.value == pytest.approx(wrong, abs=1e-5)
+        assert metric.controls["other_window"] > 0.5
