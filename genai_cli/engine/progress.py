@@ -1,8 +1,8 @@
 """What the terminal shows of a run: a bar with loss, speed and time left; plain lines where it is no terminal."""
 
-import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 
@@ -49,13 +49,9 @@ class Progress:
 
 
 def _print(text: str) -> None:
-    """What cannot be said costs the words, never the training: a reader such as `head` may have seen enough."""
-    try:
+    """What cannot be said costs the words, never the training: `| head` has seen enough, or a disk is full."""
+    with suppress(OSError):
         print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where all that is still to be said goes
-    except OSError:  # a full disk, where the output goes to a file
-        pass
 
 
 def _is_minor(key: str) -> bool:

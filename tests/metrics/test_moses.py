@@ -9,6 +9,7 @@ import torch
 
 from genai_cli.commands import measure_benchmark
 from genai_cli.data.base import TensorSplit
+from genai_cli.metrics import molecules
 from genai_cli.metrics.frechet import frechet_distance, moments
 from genai_cli.metrics.moses import (
     ChemNet,
@@ -27,6 +28,12 @@ MOLECULES = ["CCO", "c1ccc2ccccc2c1", "CC(=O)Nc1ccc(O)cc1", "CC(=O)Oc1ccccc1C(=O
 def test_a_molecule_of_the_reference_is_its_own_nearest() -> None:
     found = nearest_similarity(molecules_of(["CCO", "CCCl"]), molecules_of(MOLECULES))
     assert found[0] == 1 and 0 < found[1] < 1
+
+
+def test_the_nearest_is_found_whichever_tile_of_the_reference_it_is_in(monkeypatch) -> None:
+    monkeypatch.setattr(molecules, "_TILE", 1)
+    for reference in (MOLECULES, MOLECULES[::-1]):
+        assert nearest_similarity(molecules_of(["CCO", MOLECULES[-1]]), molecules_of(reference)).tolist() == [1, 1]
 
 
 def test_molecules_are_compared_up_to_two_bonds_from_each_atom() -> None:
