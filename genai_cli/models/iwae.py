@@ -1,19 +1,22 @@
 """Importance-weighted autoencoder (Burda et al. 2016, arXiv:1509.00519). `genai train model=iwae dataset=binary_mnist`
 
 Training maximises log 1/k sum_i p(x, h_i) / q(h_i | x) with k draws from q (Eq. 8): the ELBO where k = 1, and closer to
-log p(x) with every draw more, which leaves the posterior free to be of another shape than q.
+log p(x) with every draw more, which leaves the posterior free to be of another shape than q. What that bound tells the
+encoder drowns in noise as k grows (Rainforth et al. 2018, arXiv:1802.04537); `gradient=doubly` is the estimator of Tucker
+et al. 2019 (arXiv:1810.04152), of the same mean and without that defect.
 """
 
 from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.coders import build_decoder, build_encoder
 from genai_cli.nn.gaussians import active_units, log_normal, log_standard_normal, mutual_information, reparameterise
-from genai_cli.nn.importance import importance_weighted_bound, log_mean_exp
+from genai_cli.nn.importance import DrawScale, importance_weighted_bound, log_mean_exp
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.mlp import mlp
 from genai_cli.nn.random import RowRandom
@@ -38,6 +41,7 @@ class IWAE(GenerativeModel):
         spec: Spec,
         *,
         k: PositiveInt = 50,
+        gradient: Literal["standard", "doubly"] = "standard",
         latent_dim: PositiveInt = 50,
         lower_dim: PositiveInt | None = None,
         width: PositiveInt = 200,
@@ -48,7 +52,7 @@ class IWAE(GenerativeModel):
         levels: PositiveInt = 256,
     ):
         super().__init__(spec)
-        self.k, self.latent_dim, self.lower_dim = k, latent_dim, lower_dim
+        self.k, self.gradient, self.latent_dim, self.lower_dim = k, gradient, latent_dim, lower_dim
         first_dim = lower_dim or latent_dim
         self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels, from_mean=True)
         size = {"backbone": backbone, "width": width, "depth": depth, "activation": nn.Tanh}
@@ -60,13 +64,20 @@ class IWAE(GenerativeModel):
             self.upper_decoder = mlp([latent_dim, *hidden, 2 * lower_dim], nn.Tanh)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        log_weights = self.log_weights(batch, self.k)  # (k, B)
-        effective = 1 / log_weights.softmax(0).square().sum(0)  # (B,): of k draws, how many count
-        metrics = {"negative_elbo": -log_weights.mean(0), "effective_draws": effective}
+        scale = DrawScale() if self.gradient == "doubly" else None
+        log_weights = self.log_weights(batch, self.k, scale)
+        shares = log_weights.softmax(0)  # (k, B): the normalised weights
+        if scale:
+            scale.weights = shares.detach()
+        metrics = {"negative_elbo": -log_weights.mean(0), "effective_draws": 1 / shares.square().sum(0)}
         return -log_mean_exp(log_weights).mean(), {name: value.mean() for name, value in metrics.items()}
 
-    def log_weights(self, batch: Batch, count: int) -> Tensor:
-        """log p(x, h) / q(h | x) for `count` draws of h for each example, (count, B)."""
+    def log_weights(self, batch: Batch, count: int, scale: DrawScale | None = None) -> Tensor:
+        """log p(x, h) / q(h | x) for `count` draws of h for each example, (count, B).
+
+        With `scale`, as Tucker et al. (Eq. 8) want it differentiated: q's own numbers are constants in its density, and
+        what reaches them through a draw is multiplied by `scale`.
+        """
         x = batch[self.spec.key]
         first_dim = self.lower_dim or self.latent_dim
 
@@ -74,17 +85,27 @@ class IWAE(GenerativeModel):
             return batch.random.normal(count, dim).transpose(0, 1)  # (count, B, dim)
 
         q = self.posterior(x)
-        h = reparameterise(*q, noise(first_dim))
+        draw = reparameterise(*q, noise(first_dim))
+        h = scale(draw) if scale else draw
+        if scale:
+            q = tuple(part.detach() for part in q)
         ratio = -log_normal(h, *q)
         if self.lower_dim:
-            q_upper = self.upper_encoder(h).chunk(2, dim=-1)
+            q_upper = self.upper_encoder(draw).chunk(2, dim=-1)
             top = reparameterise(*q_upper, noise(self.latent_dim))
+            if scale:
+                top, q_upper = scale(top), self._upper_posterior_of_constants(h)
             p_lower = self.upper_decoder(top).chunk(2, dim=-1)
             ratio = ratio + log_standard_normal(top) - log_normal(top, *q_upper) + log_normal(h, *p_lower)
         else:
             ratio = ratio + log_standard_normal(h)
         nll = self.likelihood.nll(self.decoder(h.flatten(0, 1)), x.flatten(1).repeat(count, 1))
         return ratio - nll.unflatten(0, (count, -1))
+
+    def _upper_posterior_of_constants(self, h: Tensor) -> tuple[Tensor, ...]:
+        """q(h2 | h1) whose weights are constants, not h1."""
+        weights = {name: value.detach() for name, value in self.upper_encoder.named_parameters()}
+        return functional_call(self.upper_encoder, weights, h).chunk(2, dim=-1)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, *shape) to the mean and the log variance of the layer next to the data, (B, first_dim) each."""

@@ -24,3 +24,21 @@ def importance_weighted_bound(log_weights: Callable[[int], Tensor], num_samples:
     for start in range(0, num_samples, AT_ONCE):
         parts.append(log_weights(min(AT_ONCE, num_samples - start)).logsumexp(0))  # (B,)
     return torch.stack(parts).logsumexp(0) - math.log(num_samples)
+
+
+class DrawScale:
+    """Multiplies what comes back through a draw by its normalised weight, which is known once all draws are weighed.
+
+    The doubly reparameterised gradient of Tucker et al. 2019 (arXiv:1810.04152, Eq. 8): sum_i w~_i^2 d log w_i / dh_i
+    dh_i / dphi. The loss log_mean_exp(log w) gives one factor w~_i; `weights` (k, B), set before the backward pass, are
+    the other.
+    """
+
+    weights: Tensor
+
+    def __call__(self, draws: Tensor) -> Tensor:
+        """(k, B, D), the same numbers."""
+        scaled = draws.view_as(draws)
+        if scaled.requires_grad:
+            scaled.register_hook(lambda gradient: gradient * self.weights.unsqueeze(-1).to(gradient))
+        return scaled

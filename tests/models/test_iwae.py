@@ -67,3 +67,40 @@ def test_samples_of_two_layers_draw_the_lower_one():
     assert not torch.allclose(
         model.sample(SampleRandom(0, range(4))), model.decode(model.draw_latent(SampleRandom(0, range(4))))
     )
+
+
+@pytest.mark.parametrize("lower_dim", [None, 3])
+def test_the_doubly_reparameterised_gradient_has_the_mean_of_the_standard_one(lower_dim):
+    """Tucker et al. 2019 (arXiv:1810.04152): one estimates what the other does, here each by 60,000 times two draws."""
+    model = build(k=2, lower_dim=lower_dim)
+    once = batch(1)["image"].expand(60_000, 1, 4, 4)
+
+    def mean_gradient(kind: str) -> tuple[Tensor, ...]:
+        model.gradient = kind
+        loss, _ = model.loss(Batch({"image": once}, BatchRandom(3, stop=len(once))))
+        return gradients(model, loss)
+
+    standard, doubly = mean_gradient("standard"), mean_gradient("doubly")
+    names = [name for name, _ in model.named_parameters()]
+    for name, one, other in zip(names, standard, doubly, strict=True):
+        if "encoder" in name:
+            assert not torch.equal(one, other), name
+            assert (one - other).norm() < 0.08 * one.norm() + 2e-3, name
+        else:
+            torch.testing.assert_close(one, other, msg=name)
+
+
+def test_the_doubly_reparameterised_gradient_of_many_draws_is_less_noisy():
+    """Noise over mean of the encoder's gradients: it grows with k for the standard one, and shrinks for this."""
+    model = build(k=50)
+
+    def noise_over_mean(kind: str) -> float:
+        model.gradient = kind
+        drawn = []
+        for seed in range(40):
+            loss, _ = model.loss(batch(seed=seed))
+            drawn.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.encoder.parameters()))]))
+        drawn = torch.stack(drawn)
+        return (drawn.std(0).norm() / drawn.mean(0).norm()).item()
+
+    assert noise_over_mean("doubly") < 0.5 * noise_over_mean("standard")
