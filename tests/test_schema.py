@@ -89,7 +89,7 @@ def test_checking_twice_changes_nothing_also_through_plain_values():
         ({"run__name": "../../etc"}, "run.name=../../etc must be made of letters"),
         (
             {"dataset__name": "shakespeare"},
-            "model=vae learns image or points or series, but dataset=shakespeare is text",
+            "model=vae learns image or points or series or audio, but dataset=shakespeare is text",
         ),
     ],
 )

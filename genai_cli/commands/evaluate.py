@@ -40,7 +40,7 @@ GROUPS = {  # of metrics, by modality
     ),
     "points": ("figures", "frechet", "kid", "manifold", "modes"),
     "series": ("figures", "forecast", "frechet", "kid", "manifold", "modes"),
-    "audio": ("figures",),
+    "audio": ("figures", "frechet", "kid", "manifold", "modes"),
     "text": ("figures", "text", "rules", "passages"),
     "music": ("figures", "rules"),
     "molecules": ("figures", "rules", "benchmark", "condition"),

@@ -28,9 +28,15 @@ from genai_cli.metrics.features import (
 from genai_cli.metrics.images import Images, measure_images
 from genai_cli.metrics.points import Points, measure_points
 from genai_cli.metrics.record import Metric
+from genai_cli.metrics.sounds import DESCRIPTION, as_vectors
 from genai_cli.nn.random import mix
 from genai_cli.runs import TrainedRun
 
+VECTORS = {  # kinds of data that are compared without a network, and by what
+    "points": "none: coordinates as they are",
+    "series": "none: the numbers of a window as they are fed, as one vector",
+    "audio": DESCRIPTION,
+}
 MOST_BYTES = 700_000_000  # of one set of data held at once; more are represented by a random part
 _CHOICE, _SAMPLES, _METRICS = 21, 22, 23  # uses of the seed
 
@@ -52,15 +58,13 @@ def measure_samples(
     shown = trained.model.shown_spec.side(key)
     other: SplitName = "validation" if config.split == "test" else "test"
     real, control = _choose(split, seed=config.seed), _choose(dataset.load(other), config.num_samples, seed=config.seed)
-    if shown.modality in ("points", "series"):
+    if shown.modality in VECTORS:
         fake = _draw_shown(config, trained, split, device)
         if fake.shape[1:] != real[key].shape[1:]:
-            raise ConfigError(f"length={fake.shape[1]}: data are compared as windows of {real[key].shape[1]}")
-        points = Points(*(x.flatten(1) for x in (fake, real[key], control[key])))
-        words = "none: coordinates as they are"
-        if shown.modality == "series":
-            words = "none: the numbers of a window as they are fed, as one vector"
-        yield from measure_points(points, groups, {**protocol, "preprocessing": words}, seed=seed)
+            raise ConfigError(f"length={fake.shape[1]}: data are compared as {shown.modality} of {real[key].shape[1]}")
+        points = Points(*(as_vectors(x, shown) for x in (fake, real[key], control[key])))
+        protocol["preprocessing"] = VECTORS[shown.modality]
+        yield from measure_points(points, groups, protocol, seed=seed)
         return
     train = _choose(dataset.load("train"), seed=config.seed)
     if key == "source":  # labels are of what the sources belong to

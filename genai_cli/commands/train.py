@@ -20,7 +20,7 @@ from genai_cli.engine.checkpoint import Checkpoint
 from genai_cli.engine.device import choose_device
 from genai_cli.engine.distributed import World, join_world, leave_world
 from genai_cli.engine.logs import RunLog, flatten, has_hyperparameters
-from genai_cli.engine.memory import bytes_of, keep_freed_pages, memory_of
+from genai_cli.engine.memory import bytes_of, memory_of
 from genai_cli.engine.optimizers import check_overrides
 from genai_cli.engine.provenance import provenance
 from genai_cli.engine.run import claim_run_directory, describe, held, read_spec
@@ -54,7 +54,6 @@ class Parts:
 
 def run(config: Config, *, folder: Path | None = None) -> ExitCode:
     """Train. `folder` is the run directory to resume; null: `config.run.dir`, or a new one under `config.run.root`."""
-    keep_freed_pages()
     signals = Signals()
     started = time.perf_counter()
     with signals.installed():

@@ -1,4 +1,4 @@
-"""From `device=auto` to a torch device, with its threads and its precision checked."""
+"""From `device=auto` to a torch device, with threads, memory and precision seen to."""
 
 import os
 import sys
@@ -6,11 +6,13 @@ import sys
 import torch
 
 from genai_cli.config import DeviceConfig
+from genai_cli.engine.memory import keep_freed_pages
 from genai_cli.errors import ConfigError
 
 
 def choose_device(config: DeviceConfig) -> torch.device:
-    """The device that `config` asks for. Raises ConfigError if this machine has none such."""
+    """The device that `config` asks for, with this process made ready for it. Raises ConfigError if there is none such."""
+    keep_freed_pages()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     name = config.name

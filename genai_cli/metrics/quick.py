@@ -1,9 +1,10 @@
 """A score that a training run can afford every few hundred steps, for models without a likelihood to go by.
 
 The Frechet distance of a few hundred samples from as many validation examples, on features that need no training: of
-images those of the fixed random network (`metrics/features.py`), of points and series the numbers themselves. It is
-not the number that `genai evaluate` reports; it ranks the checkpoints of one run, sees a collapse at once, and is a
-function of the weights and the seed alone, so that a resumed run computes the same.
+images those of the fixed random network (`metrics/features.py`), of points and series the numbers themselves, of sound
+the loudness of its bands (`metrics/sounds.py`). It is not the number that `genai evaluate` reports; it ranks the
+checkpoints of one run, sees a collapse at once, and is a function of the weights and the seed alone, so that a resumed
+run computes the same.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torch import Tensor
 from genai_cli.data.base import Spec, Split
 from genai_cli.metrics.features import random_extractor
 from genai_cli.metrics.frechet import frechet_distance, moments
+from genai_cli.metrics.sounds import as_vectors
 
 NAME = "frechet"  # under which the score is logged and the best checkpoint chosen
 MOST_SAMPLES = 1000
@@ -21,7 +23,7 @@ _AT_ONCE = 250
 
 
 def has_quick_score(spec: Spec) -> bool:
-    return spec.modality in ("image", "points", "series")
+    return spec.modality in ("image", "points", "series", "audio")
 
 
 class QuickScore:
@@ -30,7 +32,7 @@ class QuickScore:
     def __init__(self, spec: Spec, validation: Split, *, num_examples: int, device: torch.device):
         """Features of the first `num_examples` of the validation split, or of all there are."""
         self.num_samples = min(num_examples, MOST_SAMPLES, len(validation))
-        self.featurise: Callable[[Tensor], Tensor] = lambda points: points.float().cpu().flatten(1)
+        self.featurise: Callable[[Tensor], Tensor] = lambda x: as_vectors(x, spec)
         if spec.modality == "image":
             extractor = random_extractor(spec.shape)
             extractor.network.to(device)

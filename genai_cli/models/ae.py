@@ -38,7 +38,7 @@ class AutoEncoder(GenerativeModel):
     `smoothness` weigh the squared norms of the encoder's Jacobian, the code, the decoder's weights and its Jacobian.
     """
 
-    modalities = ("image", "points", "series")
+    modalities = ("image", "points", "series", "audio")
     monitor = "squared_error"
     tiny = {"width": 8, "latent_dim": 2}
     rules = {

@@ -34,7 +34,7 @@ class BetaVAE(GenerativeModel):
     `critic_width`; gamma of FactorVAE is beta - 1 here). What is evaluated is always the bound.
     """
 
-    modalities = ("image", "points", "series")
+    modalities = ("image", "points", "series", "audio")
     monitor = "negative_elbo"
     tiny = {"width": 4, "latent_dim": 3}
     rules = {"penalty == 'factor' or critic_width == 256": "critic_width belongs to penalty=factor"}

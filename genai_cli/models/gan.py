@@ -30,7 +30,7 @@ class GAN(GenerativeModel):
     and augmentations are those of `nn/game.py`.
     """
 
-    modalities = ("image", "points", "series")
+    modalities = ("image", "points", "series", "audio")
     tiny = {"latent_dim": 4, "width": 8}
 
     def __init__(

@@ -2,8 +2,8 @@
 
 Training maximises log 1/k sum_i p(x, h_i) / q(h_i | x) with k draws from q (Eq. 8): the ELBO where k = 1, and closer to
 log p(x) with every draw more, which leaves the posterior free to be of another shape than q. What that bound tells the
-encoder drowns in noise as k grows (Rainforth et al. 2018, arXiv:1802.04537); `gradient=doubly` is the estimator of Tucker
-et al. 2019 (arXiv:1810.04152), of the same mean and without that defect.
+encoder drowns in noise as k grows (Rainforth et al. 2018, arXiv:1802.04537); `gradient=doubly` is the estimator of
+Tucker et al. 2019 (arXiv:1810.04152), of the same mean and without that defect.
 """
 
 from functools import partial
@@ -32,7 +32,7 @@ class IWAE(GenerativeModel):
     p(x | h1), with layers half as wide between the two.
     """
 
-    modalities = ("image", "points", "series")
+    modalities = ("image", "points", "series", "audio")
     monitor = "negative_bound"
     tiny = {"width": 8, "latent_dim": 2, "k": 3}
 

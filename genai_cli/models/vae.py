@@ -36,7 +36,7 @@ class VAE(GenerativeModel):
     `free_bits` (nats) is what each coordinate of the code may say for nothing. What is evaluated is always the bound.
     """
 
-    modalities = ("image", "points", "series")
+    modalities = ("image", "points", "series", "audio")
     monitor = "negative_elbo"
     tiny = {"width": 8, "latent_dim": 2}
 

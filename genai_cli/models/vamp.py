@@ -34,7 +34,7 @@ class VampVAE(GenerativeModel):
     there.
     """
 
-    modalities = ("image", "points", "series")
+    modalities = ("image", "points", "series", "audio")
     monitor = "negative_elbo"
     tiny = {"width": 8, "latent_dim": 2, "num_pseudo": 5}
 

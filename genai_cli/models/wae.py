@@ -34,7 +34,7 @@ class WAE(GenerativeModel):
     layers of `critic_width`, which tells codes from draws of the prior.
     """
 
-    modalities = ("image", "points", "series")
+    modalities = ("image", "points", "series", "audio")
     monitor = "squared_error"
     tiny = {"width": 4, "latent_dim": 2}
     rules = {"divergence == 'adversarial' or critic_width == 256": "critic_width belongs to divergence=adversarial"}
