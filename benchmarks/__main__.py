@@ -5,7 +5,10 @@ import sys
 
 from benchmarks.report import HERE, parser_of, write_table
 
-NAMES = ("mlp_vae", "mlp_gan", "dcgan", "unet_ddpm", "pixelcnn_sampling", "gpt", "overhead", "startup", "unet_gpu")
+NAMES = (
+    "mlp_vae", "mlp_gan", "dcgan", "unet_ddpm", "pixelcnn_sampling", "gpt", "overhead", "startup", "unet_gpu",
+    "families_gpu",
+)  # fmt: skip
 
 
 def main() -> int:

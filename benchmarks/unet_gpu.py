@@ -122,8 +122,8 @@ def multiply(turns: Turns, *, device: str, side: int) -> None:
         turns.step_done()
 
 
-def options_of() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+def options_of(words: str) -> argparse.Namespace:
+    parser = parser_of(words)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu is for a trial with --tiny")
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--tiny", action="store_true", help="four images, two steps: to see that all of it runs")
@@ -131,7 +131,7 @@ def options_of() -> argparse.Namespace:
 
 
 def main() -> None:
-    options = options_of()
+    options = options_of(__doc__)
     if options.device == "cuda" and not torch.cuda.is_available():
         print("unet_gpu: torch sees no GPU here; left out (--device cpu --tiny tries the commands)")
         return
