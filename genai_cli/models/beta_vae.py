@@ -49,7 +49,7 @@ class BetaVAE(GenerativeModel):
         backbone: Literal["auto", "mlp", "conv"] = "auto",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
-        levels: PositiveInt = 256,
+        levels: PositiveInt | None = None,
         beta: PositiveFloat = 4.0,
         penalty: Literal["kl", "tc", "factor"] = "kl",
         critic_width: PositiveInt = 256,

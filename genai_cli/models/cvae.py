@@ -44,7 +44,7 @@ class CVAE(GenerativeModel):
         backbone: Literal["auto", "mlp", "conv"] = "mlp",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
-        levels: PositiveInt = 256,
+        levels: PositiveInt | None = None,
         beta: NonNegativeFloat = 1.0,
     ):
         super().__init__(spec)

@@ -48,7 +48,7 @@ class HierarchicalVAE(GenerativeModel):
         inference: Literal["deep", "ladder"] = "deep",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
-        levels: PositiveInt = 256,
+        levels: PositiveInt | None = None,
         beta_warmup: NonNegativeInt = 0,
     ):
         super().__init__(spec)

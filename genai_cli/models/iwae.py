@@ -49,7 +49,7 @@ class IWAE(GenerativeModel):
         backbone: Literal["auto", "mlp", "conv"] = "mlp",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
-        levels: PositiveInt = 256,
+        levels: PositiveInt | None = None,
     ):
         super().__init__(spec)
         self.k, self.gradient, self.latent_dim, self.lower_dim = k, gradient, latent_dim, lower_dim

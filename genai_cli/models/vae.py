@@ -50,7 +50,7 @@ class VAE(GenerativeModel):
         backbone: Literal["auto", "mlp", "conv"] = "mlp",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
-        levels: PositiveInt = 256,
+        levels: PositiveInt | None = None,
         beta: NonNegativeFloat = 1.0,
         beta_warmup: NonNegativeInt = 0,
         free_bits: NonNegativeFloat = 0.0,

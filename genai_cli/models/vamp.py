@@ -51,7 +51,7 @@ class VampVAE(GenerativeModel):
         backbone: Literal["auto", "mlp", "conv"] = "mlp",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
-        levels: PositiveInt = 256,
+        levels: PositiveInt | None = None,
         beta_warmup: NonNegativeInt = 0,
     ):
         super().__init__(spec)
