@@ -5,6 +5,7 @@ a batch (Chen et al. 2018, arXiv:1802.04942) or by a discriminator (Kim & Mnih 2
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,14 +16,22 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.adversarial import discriminator_loss
 from genai_cli.nn.coders import build_decoder, build_encoder
-from genai_cli.nn.gaussians import active_units, kl_to_standard_normal, mutual_information, reparameterise
+from genai_cli.nn.gaussians import (
+    active_units,
+    kl_to_standard_normal,
+    log_normal,
+    log_standard_normal,
+    mutual_information,
+    reparameterise,
+)
+from genai_cli.nn.importance import importance_weighted_bound
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.mlp import mlp
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import flatten_to_unit
 from genai_cli.nn.rows import alternate_rows
 from genai_cli.nn.total_correlation import decompose, shuffle_coordinates
-from genai_cli.rules import PositiveFloat, PositiveInt
+from genai_cli.rules import NonNegativeInt, PositiveFloat, PositiveInt
 
 TRAVERSED = 8  # coordinates, and values of each, in a picture
 
@@ -97,9 +106,12 @@ class BetaVAE(GenerativeModel):
         mu, logvar = self.encoder(flatten_to_unit(x, self.spec.value_range)).float().chunk(2, dim=1)
         return mu, logvar
 
-    def sample(self, random: RowRandom) -> Tensor:
-        """The mean of p(x | z) for z from the prior."""
-        return self.decode(self.draw_latent(random))
+    def sample(self, random: RowRandom, *, noise: bool = False) -> Tensor:
+        """The mean of p(x | z) for z from the prior; with `noise`, a draw from p(x | z)."""
+        latent = self.draw_latent(random)
+        if not noise:
+            return self.decode(latent)
+        return self.likelihood.draw(self.decoder(latent), random).unflatten(1, self.spec.shape)
 
     def draw_latent(self, random: RowRandom) -> Tensor:
         return random.normal(self.latent_dim)
@@ -121,13 +133,26 @@ class BetaVAE(GenerativeModel):
     def ema_parameters(self) -> Iterable[Parameter]:
         return self.parameter_groups()["model"]
 
-    def evaluate(self, batch: Batch) -> Metrics:
+    def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
+        """The bound; with `importance_samples=k`, also the tighter one of k draws."""
         x = batch[self.spec.key]
         mu, logvar = self.posterior(x)
         z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
         reconstruction, kl = self.likelihood.nll(self.decoder(z), x.flatten(1)), kl_to_standard_normal(mu, logvar)
         figures = {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
-        return figures | self.likelihood.in_bits(figures["negative_elbo"], self.spec)
+        figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
+        if importance_samples:
+            bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
+            figures[f"negative_iw_bound_{importance_samples}"] = -bound
+        return figures
+
+    def _log_weights(self, batch: Batch, count: int) -> Tensor:
+        """log p(x, z) / q(z | x) for `count` draws of z for each example, (count, B)."""
+        x = batch[self.spec.key]
+        mu, logvar = self.posterior(x)
+        z = reparameterise(mu, logvar, batch.random.normal(count, self.latent_dim).transpose(0, 1))  # (count, B, D)
+        nll = self.likelihood.nll(self.decoder(z.flatten(0, 1)), x.flatten(1).repeat(count, 1))
+        return log_standard_normal(z) - log_normal(z, mu, logvar) - nll.unflatten(0, (count, -1))
 
     def statistics(self, batch: Batch) -> dict[str, float]:
         """How much of the code is in use: see `nn/gaussians.py`."""
