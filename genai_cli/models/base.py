@@ -121,6 +121,15 @@ class GenerativeModel(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no posterior")
 
+    def posterior_of_rows(self, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """`posterior` of rows of a split; a model whose q reads more than the data, such as labels, writes this."""
+        return self.posterior(rows[self.spec.key])
+
+    @property
+    def has_posterior(self) -> bool:
+        names = ("posterior", "posterior_of_rows")
+        return any(getattr(type(self), name) is not getattr(GenerativeModel, name) for name in names)
+
     def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Tokens (B, T) to a vector of each row, (B, D), of the places that `mask` (B, T) leaves in."""
         raise NotImplementedError(f"{type(self).__name__} does not embed texts")

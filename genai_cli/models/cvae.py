@@ -5,6 +5,7 @@ with what the class does not say: of a digit, its hand.
 """
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -15,7 +16,14 @@ from torch import Tensor, nn
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.coders import build_decoder, build_encoder
-from genai_cli.nn.gaussians import kl_to_standard_normal, log_normal, log_standard_normal, reparameterise
+from genai_cli.nn.gaussians import (
+    active_units,
+    kl_to_standard_normal,
+    log_normal,
+    log_standard_normal,
+    mutual_information,
+    reparameterise,
+)
 from genai_cli.nn.importance import importance_weighted_bound
 from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.likelihoods import build_likelihood
@@ -78,6 +86,9 @@ class CVAE(GenerativeModel):
         mu, logvar = self.posterior_head(torch.cat([features, label], dim=1)).float().chunk(2, dim=1)
         return mu, logvar
 
+    def posterior_of_rows(self, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return self.style_posterior(rows[self.spec.key], self.one_hot(rows["label"]))
+
     def one_hot(self, label: Tensor) -> Tensor:
         """(B,) to (B, K), of mean square 1 as z is: a plain one-hot is lost among the numbers of z."""
         return F.one_hot(label, self.num_classes) * math.sqrt(self.num_classes)
@@ -109,6 +120,12 @@ class CVAE(GenerativeModel):
             bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
             figures[f"negative_iw_bound_{importance_samples}"] = -bound
         return figures
+
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """How much of z is in use: see `nn/gaussians.py`. What it tells is of image and class together."""
+        mu, logvar = self.posterior_of_rows(batch)
+        z = reparameterise(mu, logvar, batch.random.normal(self.style_dim))
+        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
     def _log_weights(self, batch: Batch, count: int) -> Tensor:
         """log p(x, z | y) / q(z | x, y) for `count` draws of z for each example, (count, B)."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.conv import doubling
-from genai_cli.nn.gaussians import kl_per_coordinate, log_normal
+from genai_cli.nn.gaussians import active_units, kl_per_coordinate, log_normal
 from genai_cli.nn.hierarchy import BottomUp, LatentMap, Noise, TopDown
 from genai_cli.nn.importance import importance_weighted_bound
 from genai_cli.nn.likelihoods import build_likelihood
@@ -89,6 +89,10 @@ class HierarchicalVAE(GenerativeModel):
         h, latents = self.top_down(copies * len(image), features, noise)
         return self.head(F.gelu(h)).flatten(1), latents
 
+    def infer_means(self, image: Tensor) -> tuple[Tensor, list[LatentMap]]:
+        """As `infer`, each latent map at the mean of its posterior given the means of those before it."""
+        return self.infer(image, lambda *shape: torch.zeros(len(image), *shape, device=image.device))
+
     def sample(self, random: RowRandom, *, temperature: NonNegativeFloat = 1.0, noise: bool = False) -> Tensor:
         """The mean of p(x | z) for z from the prior, whose deviations `temperature` scales; with `noise`, a draw."""
         h, _ = self.top_down(random.size, None, random.normal, temperature=temperature)
@@ -104,6 +108,18 @@ class HierarchicalVAE(GenerativeModel):
             bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
             figures[f"negative_iw_bound_{importance_samples}"] = -bound
         return figures
+
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """How many numbers of the latent maps are in use, by side.
+
+        One is, where the mean of its posterior less that of its prior, in units of the prior's deviation, varies with
+        the data by more than 0.01: the measure of Burda et al. 2016 (Section 5.2), less what the coarser maps foretell.
+        """
+        units = {f"active_units_{side}": 0 for side in self.latent_sides}
+        for _, mu, _, prior_mu, prior_logvar in self.infer_means(batch["image"])[1]:
+            told = (mu - prior_mu) * torch.exp(-0.5 * prior_logvar)
+            units[f"active_units_{mu.shape[-1]}"] += active_units(told.flatten(1))
+        return units
 
     def _log_weights(self, batch: Batch, count: int) -> Tensor:
         """log p(x, z) / q(z | x) for `count` draws of z for each example, (count, B)."""
@@ -122,7 +138,7 @@ class HierarchicalVAE(GenerativeModel):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Rows of data, each above the row of their reconstructions from the posterior's means."""
         image = batch["image"]
-        output, _ = self.infer(image, lambda *shape: torch.zeros(len(image), *shape, device=image.device))
+        output, _ = self.infer_means(image)
         shown = self.likelihood.mean(output).unflatten(1, self.spec.shape)
         return {"reconstruction": alternate_rows(image, shown)}
 
