@@ -114,6 +114,14 @@ class GenerativeModel(nn.Module, ABC):
         """Examples (B, *spec.shape) to their codes (B, latent_dim); the mean, where codes are random."""
         raise NotImplementedError(f"{type(self).__name__} has no encoder")
 
+    def encode_rows(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Rows of a split to what `genai encode` writes of them, (B, D): `encode` of the data.
+
+        A model that reads more than these, such as labels, or that has no one vector to `decode`, writes this in place
+        of `encode`. Raises ValueError where something is missing.
+        """
+        return self.encode(rows[self.spec.key])
+
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of a Gaussian q(z | x), (B, latent_dim) each, where codes are random.
 

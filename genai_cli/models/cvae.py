@@ -29,6 +29,7 @@ from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import flatten_to_unit
+from genai_cli.nn.rows import alternate_rows
 from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
@@ -112,6 +113,16 @@ class CVAE(GenerativeModel):
     def decode(self, latent: Tensor) -> Tensor:
         return self.likelihood.mean(self.decoder(latent)).unflatten(1, self.spec.shape)
 
+    def encode_rows(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """As `decode` takes them, (B, latent_dim): the mean of z, and the class."""
+        if "label" not in rows:
+            raise ValueError(
+                "model=cvae is told the class of what it encodes: give label=0, say, or a folder whose sub-folders "
+                f"are named as its classes, {', '.join(self.spec.classes)}"
+            )
+        mu, _ = self.posterior_of_rows(rows)
+        return torch.cat([mu, self.one_hot(rows["label"])], dim=1)
+
     def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
         """The bound of log p(x | y); with `importance_samples=k`, also the tighter one of k draws."""
         figures = self.terms(batch)
@@ -137,10 +148,11 @@ class CVAE(GenerativeModel):
         return log_standard_normal(z) - log_normal(z, mu, logvar) - nll
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """The hands of the first examples, one a row, writing every class."""
+        """Reconstructions below their data; and the hands of the first examples, one a row, writing every class."""
         x, label = batch[self.spec.key], self.one_hot(batch["label"])
         rows = columns = min(self.num_classes, 10)
         style, _ = self.style_posterior(x[:rows], label[:rows])  # (R, style_dim)
         every = self.one_hot(torch.arange(columns, device=x.device)).repeat(len(style), 1)  # (R columns, K)
         latent = torch.cat([style.repeat_interleave(columns, 0), every], dim=1)
-        return {"analogies": self.decode(latent)}
+        reconstruction = alternate_rows(x, self.decode(self.encode_rows(batch)))
+        return {"reconstruction": reconstruction, "analogies": self.decode(latent)}

@@ -6,6 +6,7 @@ ones left open.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -92,6 +93,11 @@ class HierarchicalVAE(GenerativeModel):
     def infer_means(self, image: Tensor) -> tuple[Tensor, list[LatentMap]]:
         """As `infer`, each latent map at the mean of its posterior given the means of those before it."""
         return self.infer(image, lambda *shape: torch.zeros(len(image), *shape, device=image.device))
+
+    def encode_rows(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """The means of all latent maps beside each other, the coarsest first."""
+        _, latents = self.infer_means(rows["image"])
+        return torch.cat([latent.mu.flatten(1) for latent in latents], dim=1)
 
     def sample(self, random: RowRandom, *, temperature: NonNegativeFloat = 1.0, noise: bool = False) -> Tensor:
         """The mean of p(x | z) for z from the prior, whose deviations `temperature` scales; with `noise`, a draw."""

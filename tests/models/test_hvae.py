@@ -101,6 +101,16 @@ def test_sides_are_named_and_odd_ones_refused():
         HierarchicalVAE(Spec("image", (1, 9, 9), (-1.0, 1.0)))
 
 
+def test_codes_are_the_means_of_all_latent_maps():
+    image = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(7)).sign()
+    model = build()
+    codes = model.encode_rows({"image": image})
+    assert codes.shape == (3, 2 * (1 + 4 * 4))
+    _, (coarsest, finest) = model.infer_means(image)
+    torch.testing.assert_close(codes, torch.cat([coarsest.z.flatten(1), finest.z.flatten(1)], 1))
+    assert not model.has_posterior
+
+
 @pytest.mark.parametrize("inference", ["deep", "ladder"])
 def test_units_in_use_are_those_of_which_data_say_more_than_coarser_maps(inference):
     image = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(7)).sign()
