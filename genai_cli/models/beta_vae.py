@@ -23,6 +23,8 @@ from genai_cli.nn.gaussians import (
     log_standard_normal,
     mutual_information,
     reparameterise,
+    standard_kl_per_coordinate,
+    with_free_bits,
 )
 from genai_cli.nn.importance import importance_weighted_bound
 from genai_cli.nn.likelihoods import build_likelihood
@@ -31,7 +33,7 @@ from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import flatten_to_unit
 from genai_cli.nn.rows import alternate_rows
 from genai_cli.nn.total_correlation import decompose, shuffle_coordinates
-from genai_cli.rules import NonNegativeInt, PositiveFloat, PositiveInt
+from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 TRAVERSED = 8  # coordinates, and values of each, in a picture
 
@@ -40,13 +42,17 @@ class BetaVAE(GenerativeModel):
     """-E log p(x | z) + KL, and (beta - 1) times one of: the KL itself, or an estimate of the total correlation.
 
     `penalty` is `kl`, `tc` (densities of the batch) or `factor` (a discriminator with five hidden layers of
-    `critic_width`; gamma of FactorVAE is beta - 1 here). What is evaluated is always the bound.
+    `critic_width`; gamma of FactorVAE is beta - 1 here). Beta rises from zero in `beta_warmup` steps; `free_bits`
+    (nats) is what each coordinate of the code may say for nothing. What is evaluated is always the bound.
     """
 
     modalities = ("image", "points", "series")
     monitor = "negative_elbo"
     tiny = {"width": 4, "latent_dim": 3}
-    rules = {"penalty == 'factor' or critic_width == 256": "critic_width belongs to penalty=factor"}
+    rules = {
+        "penalty == 'factor' or critic_width == 256": "critic_width belongs to penalty=factor",
+        "penalty == 'kl' or not free_bits": "free_bits belongs to penalty=kl: a total correlation is of no coordinate",
+    }
 
     def __init__(
         self,
@@ -60,11 +66,14 @@ class BetaVAE(GenerativeModel):
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
         levels: PositiveInt | None = None,
         beta: PositiveFloat = 4.0,
+        beta_warmup: NonNegativeInt = 0,
+        free_bits: NonNegativeFloat = 0.0,
         penalty: Literal["kl", "tc", "factor"] = "kl",
         critic_width: PositiveInt = 256,
     ):
         super().__init__(spec)
-        self.latent_dim, self.beta, self.penalty = latent_dim, beta, penalty
+        self.latent_dim, self.penalty = latent_dim, penalty
+        self.beta, self.beta_warmup, self.free_bits = beta, beta_warmup, free_bits
         self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
         size = {"backbone": backbone, "width": width, "depth": depth}
         self.encoder = build_encoder(spec, 2 * latent_dim, **size)
@@ -74,24 +83,26 @@ class BetaVAE(GenerativeModel):
             self.discriminator = mlp([latent_dim, *[critic_width] * 5, 1], lambda: nn.LeakyReLU(0.2))
 
     def train_step(self, step: Step) -> None:
-        step.minimize("model", self.loss)
+        share = min(1.0, (step.number + 1) / self.beta_warmup) if self.beta_warmup else 1.0
+        step.minimize("model", partial(self.loss, beta=share * self.beta))
         if self.discriminator is not None:
             step.minimize("discriminator", self.discriminator_loss)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, *, beta: float | None = None) -> tuple[Tensor, Metrics]:
         x = batch[self.spec.key]
         mu, logvar = self.posterior(x)
         z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
         reconstruction = self.likelihood.nll(self.decoder(z), x.flatten(1)).mean()
         kl = kl_to_standard_normal(mu, logvar).mean()
+        paid = with_free_bits(standard_kl_per_coordinate(mu, logvar), self.free_bits) if self.free_bits else kl
         metrics = {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
         if self.discriminator is not None:
             metrics["total_correlation"] = self.discriminator(z).mean()  # log D / (1 - D): Eq. 3 of FactorVAE
         elif self.penalty == "tc":
             parts = decompose(z, mu, logvar)
             metrics |= {name: part.mean() for name, part in parts._asdict().items()}
-        extra = kl if self.penalty == "kl" else metrics["total_correlation"]
-        return reconstruction + kl + (self.beta - 1) * extra, metrics
+        extra = paid if self.penalty == "kl" else metrics["total_correlation"]
+        return reconstruction + paid + ((self.beta if beta is None else beta) - 1) * extra, metrics
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Codes are the real ones, those with shuffled coordinates the fakes (Algorithm 2 of FactorVAE)."""

@@ -14,15 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
-from genai_cli.models.base import GenerativeModel, Metrics
+from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.coders import build_decoder, build_encoder
 from genai_cli.nn.gaussians import (
     active_units,
-    kl_to_standard_normal,
     log_normal,
     log_standard_normal,
     mutual_information,
     reparameterise,
+    standard_kl_per_coordinate,
+    with_free_bits,
 )
 from genai_cli.nn.importance import importance_weighted_bound
 from genai_cli.nn.labels import sample_labels
@@ -36,7 +37,9 @@ from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 class CVAE(GenerativeModel):
     """A VAE whose encoder sees the class beside its features of x, and whose decoder sees it beside z.
 
-    As one vector, a latent is `style_dim` numbers z and the class as one-hot: `decode` takes both.
+    As one vector, a latent is `style_dim` numbers z and the class as one-hot: `decode` takes both. In training alone
+    `beta` weighs the KL term, rising from zero in `beta_warmup` steps; `free_bits` (nats) is what each number of z may
+    say for nothing.
     """
 
     modalities = ("image",)
@@ -55,11 +58,14 @@ class CVAE(GenerativeModel):
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
         levels: PositiveInt | None = None,
         beta: NonNegativeFloat = 1.0,
+        beta_warmup: NonNegativeInt = 0,
+        free_bits: NonNegativeFloat = 0.0,
     ):
         super().__init__(spec)
         if not spec.classes:
             raise ValueError("model=cvae is conditioned on labels, and these data have none: use model=vae")
-        self.style_dim, self.beta, self.num_classes = style_dim, beta, len(spec.classes)
+        self.style_dim, self.num_classes = style_dim, len(spec.classes)
+        self.beta, self.beta_warmup, self.free_bits = beta, beta_warmup, free_bits
         self.latent_dim = style_dim + self.num_classes
         self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
         size = {"backbone": backbone, "width": width, "depth": depth}
@@ -67,18 +73,29 @@ class CVAE(GenerativeModel):
         self.posterior_head = nn.Sequential(nn.ReLU(), nn.Linear(width + self.num_classes, 2 * style_dim))
         self.decoder = build_decoder(spec, self.latent_dim, self.likelihood.num_outputs, **size)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        terms = self.terms(batch)
-        loss = terms["reconstruction"] + self.beta * terms["kl"]
-        return loss.mean(), {name: value.mean() for name, value in terms.items()}
+    def train_step(self, step: Step) -> None:
+        share = min(1.0, (step.number + 1) / self.beta_warmup) if self.beta_warmup else 1.0
+        step.minimize("model", partial(self.loss, beta=share * self.beta))
 
-    def terms(self, batch: Batch) -> Metrics:
-        """The negative bound of log p(x | y) and its two terms, (B,) each, in nats."""
+    def loss(self, batch: Batch, *, beta: float | None = None) -> tuple[Tensor, Metrics]:
+        beta = self.beta if beta is None else beta
+        reconstruction, kl = self.bound(batch)  # (B,), (B, style_dim)
+        terms = self.terms(reconstruction, kl)
+        loss = (reconstruction + beta * terms["kl"]).mean()
+        if self.free_bits:
+            loss = reconstruction.mean() + beta * with_free_bits(kl, self.free_bits)
+        return loss, {name: value.mean() for name, value in terms.items()}
+
+    def bound(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The terms of the negative bound of log p(x | y) in nats, with one draw of z: (B,) and (B, style_dim)."""
         x, label = batch[self.spec.key], self.one_hot(batch["label"])
         mu, logvar = self.style_posterior(x, label)
         z = reparameterise(mu, logvar, batch.random.normal(self.style_dim))
         reconstruction = self.likelihood.nll(self.decoder(torch.cat([z, label], dim=1)), x.flatten(1))
-        kl = kl_to_standard_normal(mu, logvar)
+        return reconstruction, standard_kl_per_coordinate(mu, logvar)
+
+    def terms(self, reconstruction: Tensor, kl: Tensor) -> Metrics:
+        kl = kl.sum(1)
         return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
 
     def style_posterior(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,7 +142,7 @@ class CVAE(GenerativeModel):
 
     def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
         """The bound of log p(x | y); with `importance_samples=k`, also the tighter one of k draws."""
-        figures = self.terms(batch)
+        figures = self.terms(*self.bound(batch))
         figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
         if importance_samples:
             bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)

@@ -17,7 +17,7 @@ from torch import Tensor
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.conv import doubling
-from genai_cli.nn.gaussians import active_units, kl_per_coordinate, log_normal
+from genai_cli.nn.gaussians import active_units, kl_per_coordinate, log_normal, with_free_bits
 from genai_cli.nn.hierarchy import BottomUp, LatentMap, Noise, TopDown
 from genai_cli.nn.importance import importance_weighted_bound
 from genai_cli.nn.likelihoods import build_likelihood
@@ -32,7 +32,8 @@ class HierarchicalVAE(GenerativeModel):
 
     `inference=deep` lets a network of all that is known be the posterior; `ladder` multiplies the prior by what the
     data say. In the first `beta_warmup` steps a coarse map's KL term weighs less, the coarsest's nothing at first: else
-    the finer maps, which learn sooner, leave it nothing to say.
+    the finer maps, which learn sooner, leave it nothing to say. In training alone `beta` weighs the KL term of all
+    maps, and `free_bits` (nats) is what each channel of a map may say for nothing (Kingma et al. 2016, Eq. 15).
     """
 
     modalities = ("image",)
@@ -50,10 +51,12 @@ class HierarchicalVAE(GenerativeModel):
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
         levels: PositiveInt | None = None,
+        beta: NonNegativeFloat = 1.0,
         beta_warmup: NonNegativeInt = 0,
+        free_bits: NonNegativeFloat = 0.0,
     ):
         super().__init__(spec)
-        self.beta_warmup = beta_warmup
+        self.beta, self.beta_warmup, self.free_bits = beta, beta_warmup, free_bits
         self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
         channels, height, _ = spec.shape
         self.latent_sides = latent_sides(spec)
@@ -65,22 +68,34 @@ class HierarchicalVAE(GenerativeModel):
         step.minimize("model", partial(self.loss, warmth=min(1.0, (step.number + 1) / max(1, self.beta_warmup))))
 
     def loss(self, batch: Batch, *, warmth: float = 1.0) -> tuple[Tensor, Metrics]:
-        terms = self.terms(batch)
-        loss = terms["reconstruction"]
+        reconstruction, kl_maps = self.bound(batch)
+        terms = self.terms(reconstruction, kl_maps)
+        loss = reconstruction
         sides = sorted(set(self.latent_sides))
         for rank, side in enumerate(sides):
             start = rank / max(1, len(sides) - 1)
-            loss = loss + (start + warmth * (1 - start)) * terms[f"kl_{side}"]
+            loss = loss + self.beta * (start + warmth * (1 - start)) * self._penalty(side, terms, kl_maps)
         return loss.mean(), {key: value.mean() for key, value in terms.items()}
 
-    def terms(self, batch: Batch) -> Metrics:
-        """The negative bound and its terms, (B,) each, in nats; of the KL term also the share of each side."""
+    def _penalty(self, side: int, terms: Metrics, kl_maps: list[Tensor]) -> Tensor:
+        """The nats of the maps at a side, (B,); with `free_bits` a scalar, of each channel no less than these."""
+        if not self.free_bits:
+            return terms[f"kl_{side}"]
+        channels = torch.cat([kl.sum((2, 3)) for kl in kl_maps if kl.shape[-1] == side], dim=1)
+        return with_free_bits(channels, self.free_bits)
+
+    def bound(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """The terms of the negative bound in nats: (B,), and (B, C, h, w) of each latent map."""
         image = batch["image"]
         output, latents = self.infer(image, batch.random.normal)
         reconstruction = self.likelihood.nll(output, image.flatten(1))
+        return reconstruction, [kl_per_coordinate(*latent[1:]) for latent in latents]
+
+    def terms(self, reconstruction: Tensor, kl_maps: list[Tensor]) -> Metrics:
+        """The negative bound and its terms, (B,) each; of the KL term also the share of each side."""
         shares: Metrics = defaultdict(lambda: torch.zeros_like(reconstruction))
-        for latent in latents:
-            shares[f"kl_{latent.z.shape[-1]}"] += kl_per_coordinate(*latent[1:]).flatten(1).sum(1)
+        for kl in kl_maps:
+            shares[f"kl_{kl.shape[-1]}"] += kl.flatten(1).sum(1)
         kl = torch.stack(list(shares.values())).sum(0)
         return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl, **shares}
 
@@ -108,7 +123,7 @@ class HierarchicalVAE(GenerativeModel):
 
     def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
         """The bound; with `importance_samples=k`, also the tighter one of k draws."""
-        figures = self.terms(batch)
+        figures = self.terms(*self.bound(batch))
         figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
         if importance_samples:
             bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
