@@ -45,6 +45,10 @@ class CVAE(GenerativeModel):
     modalities = ("image",)
     monitor = "negative_elbo"
     tiny = {"width": 8, "style_dim": 2}
+    rules = {
+        "beta or not beta_warmup": "beta=0 does not rise: leave beta_warmup at 0",
+        "beta or not free_bits": "with beta=0 all bits are free: leave free_bits at 0",
+    }
 
     def __init__(
         self,

@@ -39,6 +39,10 @@ class HierarchicalVAE(GenerativeModel):
     modalities = ("image",)
     monitor = "negative_elbo"
     tiny = {"width": 4, "latent_channels": 1, "depth": 1}
+    rules = {
+        "beta or not beta_warmup": "with beta=0 all bits are free from the first step: give beta_warmup=0, too",
+        "beta or not free_bits": "with beta=0 all bits are free: leave free_bits at 0",
+    }
 
     def __init__(
         self,

@@ -38,6 +38,10 @@ class VampVAE(GenerativeModel):
     modalities = ("image", "points", "series")
     monitor = "negative_elbo"
     tiny = {"width": 8, "latent_dim": 2, "num_pseudo": 5}
+    rules = {
+        "beta or not beta_warmup": "beta=0 does not rise: give beta_warmup=0, too",
+        "beta or not free_bits": "with beta=0 all bits are free: leave free_bits at 0",
+    }
 
     is_begun: Tensor  # bool: the pseudo-inputs have seen data
 

@@ -85,6 +85,17 @@ def test_beta_rises_from_zero_in_the_warm_up(name: str):
     assert used == pytest.approx([0.4, 2.0, 4.0, 4.0])
 
 
+@pytest.mark.parametrize("name", sorted(set(VAES) - {"beta_vae"}))
+@pytest.mark.parametrize("option", ["beta_warmup", "free_bits"])
+def test_what_beta_of_zero_would_leave_without_effect_is_refused(name: str, option: str):
+    off = {"name": name, "beta": 0.0, "beta_warmup": 0, "free_bits": 0.0}
+    for value, is_refused in ((0, False), (3, True)):
+        check = Check()
+        check.named(MODEL, {**off, option: value}, (), None)
+        assert [line for line in check.problems if option in line] == check.problems
+        assert bool(check.problems) == is_refused
+
+
 def test_free_bits_of_a_total_correlation_are_refused():
     check = Check()
     check.named(MODEL, {"name": "beta_vae", "penalty": "tc", "free_bits": 0.5}, (), None)
