@@ -224,6 +224,7 @@ class EncodeConfig:
     run: FolderName
     split: Literal["train", "validation", "test"] = "test"
     images: FolderName | None = None  # a folder, in place of the split
+    label: NonNegativeInt | None = None  # the class of these images; null: as their sub-folders are named, if they are
     texts: FolderName | None = None  # a file of texts, one a line, in place of the split
     out: FolderName | None = None  # the file; null: codes/SPLIT.safetensors in the run directory
     batch_size: PositiveInt = 256

@@ -15,6 +15,7 @@ from genai_cli.data.tokenizers import CharTokenizer
 from genai_cli.errors import ConfigError
 from genai_cli.models.ae import AutoEncoder
 from genai_cli.models.bert import BERT
+from genai_cli.models.cvae import CVAE
 from genai_cli.models.gpt import GPT
 from genai_cli.models.vqvae import VQVAE
 
@@ -49,6 +50,30 @@ def test_images_of_a_folder_come_at_the_size_of_the_run_with_their_names(tmp_pat
     assert names == ["a.png", "b.png"]
     image = found.fetch(torch.arange(2))["image"]
     assert image.shape == (2, 1, 8, 8) and image[0].max() == -1 and image[1].min() == 1
+
+
+def test_labels_of_a_folder_are_given_or_named_by_its_sub_folders(tmp_path):
+    spec = Spec("image", (1, 8, 8), (-1.0, 1.0), classes=("cat", "dog"))
+    for name in ("dog/a.png", "cat/b.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    found, names = read_images(tmp_path, spec)
+    assert names == ["cat/b.png", "dog/a.png"] and found.fetch(torch.arange(2))["label"].tolist() == [0, 1]
+    assert read_images(tmp_path, spec, label=1)[0].fetch(torch.arange(2))["label"].tolist() == [1, 1]
+    with pytest.raises(ConfigError, match="label=2 must be below 2, the number of classes"):
+        read_images(tmp_path, spec, label=2)
+    assert "label" not in read_images(tmp_path, IMAGES)[0].fetch(torch.arange(2)), "these names are no classes"
+
+
+def test_an_encoder_that_is_told_the_class_reads_it_from_the_split_or_asks_for_it():
+    spec = Spec("image", (1, 8, 8), (-1.0, 1.0), classes=tuple(map(str, range(10))))
+    torch.manual_seed(0)
+    model = CVAE(spec, style_dim=2, width=8).eval()
+    tensors = encode(model, split(), spec, batch_size=4)
+    torch.testing.assert_close(tensors["codes"], model.encode_rows(split().fetch(torch.arange(10))))
+    unlabelled = TensorSplit({"image": split().tensors["image"]}, lambda rows: rows)
+    with pytest.raises(ConfigError, match="told the class of what it encodes"):
+        encode(model, unlabelled, spec, batch_size=4)
 
 
 def test_the_command_writes_a_file_and_refuses_a_model_without_an_encoder(tmp_path, capsys):

@@ -23,7 +23,6 @@ from genai_cli.engine.progress import Progress
 from genai_cli.engine.sampling import draw
 from genai_cli.errors import ExitCode
 from genai_cli.locate import read_lines
-from genai_cli.models.base import GenerativeModel
 from genai_cli.runs import TrainedRun
 
 ENCODED = 1000  # held-out examples whose codes are looked at
@@ -86,10 +85,10 @@ def measure(
     train, held_out = dataset.load("train"), dataset.load("validation")
     reference = Reference.of(train, held_out, trained.spec, limit=examples or len(train))
     signs = sample_signs(samples, reference, trained.spec)
-    if type(trained.model).posterior is not GenerativeModel.posterior:
+    if trained.model.has_posterior:
         batch = first_batch(held_out, ENCODED, seed=seed, device=device)
         with torch.no_grad():
-            signs |= code_signs(*trained.model.posterior(batch[trained.spec.key]))
+            signs |= code_signs(*trained.model.posterior_of_rows(batch))
     return signs
 
 

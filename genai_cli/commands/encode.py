@@ -17,6 +17,7 @@ from torch import Tensor
 from genai_cli import runs, schema
 from genai_cli.config import EncodeConfig
 from genai_cli.data.base import DataError, Spec, Split, TensorSplit
+from genai_cli.data.folder import class_names, label_name, printable
 from genai_cli.data.pictures import BrokenImage, image_paths, read_picture, to_pixels
 from genai_cli.data.pixels import image_split
 from genai_cli.data.tokenizers import tokenizer_of
@@ -44,10 +45,12 @@ def run(config: EncodeConfig, *, folder: Path) -> ExitCode:
     check_writable(path.parent, f"out={path}")
     if config.images is not None and config.texts is not None:
         raise ConfigError(f"images={config.images} and texts={config.texts}: give one of them")
+    if config.label is not None and config.images is None:
+        raise ConfigError(f"label={config.label} is the class of the images of a folder: give images=FOLDER, too")
     if config.texts is not None:
         splits, names = read_texts(Path(config.texts).expanduser(), trained.spec)
     elif config.images is not None:
-        split, names = read_images(Path(config.images).expanduser(), trained.spec)
+        split, names = read_images(Path(config.images).expanduser(), trained.spec, label=config.label)
         splits = [split]
     else:
         splits = [runs.build_dataset(trained.config, trained.spec).load(config.split)]
@@ -67,7 +70,8 @@ def run(config: EncodeConfig, *, folder: Path) -> ExitCode:
 
 def can_encode(model: GenerativeModel) -> bool:
     return any(
-        getattr(type(model), name) is not getattr(GenerativeModel, name) for name in ("encode", "codes_of", "embed")
+        getattr(type(model), name) is not getattr(GenerativeModel, name)
+        for name in ("encode", "encode_rows", "codes_of", "embed")
     )
 
 
@@ -79,7 +83,7 @@ def hash_of(splits: Sequence[Split]) -> str:
 
 @torch.no_grad()
 def encode(model: GenerativeModel, split: Split, spec: Spec, *, batch_size: int) -> dict[str, Tensor]:
-    """`codes` of every example in the order of the split, and `label` where it has labels."""
+    """`codes` of every example in the order of the split, and `label` where it has labels. Raises ConfigError."""
     is_quantiser = type(model).codes_of is not GenerativeModel.codes_of
     is_embedder = type(model).embed is not GenerativeModel.embed
     parts: dict[str, list[Tensor]] = {"codes": [], "label": []}
@@ -88,16 +92,28 @@ def encode(model: GenerativeModel, split: Split, spec: Spec, *, batch_size: int)
         x = rows[spec.key]
         if is_quantiser:
             codes = model.codes_of(x)
+        elif is_embedder:
+            codes = model.embed(x[:, 1:], rows["mask"]).float()
         else:
-            codes = (model.embed(x[:, 1:], rows["mask"]) if is_embedder else model.encode(x)).float()
+            codes = _encode_rows(model, rows).float()
         parts["codes"].append(codes.cpu())
         if "label" in rows:
             parts["label"].append(rows["label"].cpu())
     return {name: torch.cat(tensors).contiguous() for name, tensors in parts.items() if tensors}
 
 
-def read_images(folder: Path, spec: Spec) -> tuple[Split, list[str]]:
-    """The images below `folder` at the size of the spec, in the order of their names. Raises DataError."""
+def _encode_rows(model: GenerativeModel, rows: dict[str, Tensor]) -> Tensor:
+    try:
+        return model.encode_rows(rows)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def read_images(folder: Path, spec: Spec, *, label: int | None = None) -> tuple[Split, list[str]]:
+    """The images below `folder` at the size of the spec, in the order of their names. Raises DataError, ConfigError.
+
+    They are of the class `label`, or of that by which their sub-folder is named where all of these are classes.
+    """
     if spec.modality != "image" or spec.shape[1] != spec.shape[2]:
         raise ConfigError(f"images={folder}: the run was not trained on square images")
     if not folder.is_dir():
@@ -113,7 +129,19 @@ def read_images(folder: Path, spec: Spec) -> tuple[Split, list[str]]:
         names.append(name)
     if not pixels:
         raise DataError(f"{folder} holds no images")
-    return image_split(torch.stack(pixels)), names
+    return image_split(torch.stack(pixels), read_labels(names, spec, label)), names
+
+
+def read_labels(names: Sequence[str], spec: Spec, label: int | None) -> Tensor | None:
+    """Of images in a folder, (N,) int64; None where it does not say. Raises ConfigError."""
+    if label is not None:
+        if label >= len(spec.classes):
+            raise ConfigError(f"label={label} must be below {len(spec.classes)}, the number of classes of the run")
+        return torch.full((len(names),), label)
+    folders = {printable(name) for name in class_names(names)}
+    if not folders or not folders <= set(spec.classes):
+        return None
+    return torch.tensor([spec.classes.index(printable(label_name(name))) for name in names])
 
 
 def read_texts(path: Path, spec: Spec) -> tuple[list[TensorSplit], list[str]]:

@@ -322,11 +322,11 @@ class Trainer:
 
     def _measure_codes(self, signals: Signals) -> None:
         """What the codes say of the validation split, where they are random."""
-        if not self.world.is_first or type(self.judged).posterior is GenerativeModel.posterior:
+        if not self.world.is_first or not self.judged.has_posterior:
             return
         with self._abandonable(signals), torch.no_grad():
             batch = first_batch(self.validation, _ENCODED, seed=self.config.seed, device=self.device)
-            self._log_signs(code_signs(*self.judged.posterior(batch[self.judged.spec.key])))
+            self._log_signs(code_signs(*self.judged.posterior_of_rows(batch)))
 
     def _log_signs(self, signs: dict[str, float]) -> None:
         if signs:

@@ -114,12 +114,29 @@ class GenerativeModel(nn.Module, ABC):
         """Examples (B, *spec.shape) to their codes (B, latent_dim); the mean, where codes are random."""
         raise NotImplementedError(f"{type(self).__name__} has no encoder")
 
+    def encode_rows(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Rows of a split to what `genai encode` writes of them, (B, D): `encode` of the data.
+
+        A model that reads more than these, such as labels, or that has no one vector to `decode`, writes this in place
+        of `encode`. Raises ValueError where something is missing.
+        """
+        return self.encode(rows[self.spec.key])
+
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of a Gaussian q(z | x), (B, latent_dim) each, where codes are random.
 
         The doctor measures by it what codes say of the data.
         """
         raise NotImplementedError(f"{type(self).__name__} has no posterior")
+
+    def posterior_of_rows(self, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """`posterior` of rows of a split; a model whose q reads more than the data, such as labels, writes this."""
+        return self.posterior(rows[self.spec.key])
+
+    @property
+    def has_posterior(self) -> bool:
+        names = ("posterior", "posterior_of_rows")
+        return any(getattr(type(self), name) is not getattr(GenerativeModel, name) for name in names)
 
     def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Tokens (B, T) to a vector of each row, (B, D), of the places that `mask` (B, T) leaves in."""

@@ -5,6 +5,7 @@ a batch (Chen et al. 2018, arXiv:1802.04942) or by a discriminator (Kim & Mnih 2
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,14 +16,24 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.adversarial import discriminator_loss
 from genai_cli.nn.coders import build_decoder, build_encoder
-from genai_cli.nn.gaussians import active_units, kl_to_standard_normal, mutual_information, reparameterise
+from genai_cli.nn.gaussians import (
+    active_units,
+    kl_to_standard_normal,
+    log_normal,
+    log_standard_normal,
+    mutual_information,
+    reparameterise,
+    standard_kl_per_coordinate,
+    with_free_bits,
+)
+from genai_cli.nn.importance import importance_weighted_bound
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.mlp import mlp
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import flatten_to_unit
 from genai_cli.nn.rows import alternate_rows
 from genai_cli.nn.total_correlation import decompose, shuffle_coordinates
-from genai_cli.rules import PositiveFloat, PositiveInt
+from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 TRAVERSED = 8  # coordinates, and values of each, in a picture
 
@@ -31,13 +42,17 @@ class BetaVAE(GenerativeModel):
     """-E log p(x | z) + KL, and (beta - 1) times one of: the KL itself, or an estimate of the total correlation.
 
     `penalty` is `kl`, `tc` (densities of the batch) or `factor` (a discriminator with five hidden layers of
-    `critic_width`; gamma of FactorVAE is beta - 1 here). What is evaluated is always the bound.
+    `critic_width`; gamma of FactorVAE is beta - 1 here). Beta rises from zero in `beta_warmup` steps; `free_bits`
+    (nats) is what each coordinate of the code may say for nothing. What is evaluated is always the bound.
     """
 
     modalities = ("image", "points", "series", "audio")
     monitor = "negative_elbo"
     tiny = {"width": 4, "latent_dim": 3}
-    rules = {"penalty == 'factor' or critic_width == 256": "critic_width belongs to penalty=factor"}
+    rules = {
+        "penalty == 'factor' or critic_width == 256": "critic_width belongs to penalty=factor",
+        "penalty == 'kl' or not free_bits": "free_bits belongs to penalty=kl: a total correlation is of no coordinate",
+    }
 
     def __init__(
         self,
@@ -49,13 +64,16 @@ class BetaVAE(GenerativeModel):
         backbone: Literal["auto", "mlp", "conv"] = "auto",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
-        levels: PositiveInt = 256,
+        levels: PositiveInt | None = None,
         beta: PositiveFloat = 4.0,
+        beta_warmup: NonNegativeInt = 0,
+        free_bits: NonNegativeFloat = 0.0,
         penalty: Literal["kl", "tc", "factor"] = "kl",
         critic_width: PositiveInt = 256,
     ):
         super().__init__(spec)
-        self.latent_dim, self.beta, self.penalty = latent_dim, beta, penalty
+        self.latent_dim, self.penalty = latent_dim, penalty
+        self.beta, self.beta_warmup, self.free_bits = beta, beta_warmup, free_bits
         self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
         size = {"backbone": backbone, "width": width, "depth": depth}
         self.encoder = build_encoder(spec, 2 * latent_dim, **size)
@@ -65,24 +83,26 @@ class BetaVAE(GenerativeModel):
             self.discriminator = mlp([latent_dim, *[critic_width] * 5, 1], lambda: nn.LeakyReLU(0.2))
 
     def train_step(self, step: Step) -> None:
-        step.minimize("model", self.loss)
+        share = min(1.0, (step.number + 1) / self.beta_warmup) if self.beta_warmup else 1.0
+        step.minimize("model", partial(self.loss, beta=share * self.beta))
         if self.discriminator is not None:
             step.minimize("discriminator", self.discriminator_loss)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, *, beta: float | None = None) -> tuple[Tensor, Metrics]:
         x = batch[self.spec.key]
         mu, logvar = self.posterior(x)
         z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
         reconstruction = self.likelihood.nll(self.decoder(z), x.flatten(1)).mean()
         kl = kl_to_standard_normal(mu, logvar).mean()
+        paid = with_free_bits(standard_kl_per_coordinate(mu, logvar), self.free_bits) if self.free_bits else kl
         metrics = {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
         if self.discriminator is not None:
             metrics["total_correlation"] = self.discriminator(z).mean()  # log D / (1 - D): Eq. 3 of FactorVAE
         elif self.penalty == "tc":
             parts = decompose(z, mu, logvar)
             metrics |= {name: part.mean() for name, part in parts._asdict().items()}
-        extra = kl if self.penalty == "kl" else metrics["total_correlation"]
-        return reconstruction + kl + (self.beta - 1) * extra, metrics
+        extra = paid if self.penalty == "kl" else metrics["total_correlation"]
+        return reconstruction + paid + ((self.beta if beta is None else beta) - 1) * extra, metrics
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Codes are the real ones, those with shuffled coordinates the fakes (Algorithm 2 of FactorVAE)."""
@@ -97,9 +117,12 @@ class BetaVAE(GenerativeModel):
         mu, logvar = self.encoder(flatten_to_unit(x, self.spec.value_range)).float().chunk(2, dim=1)
         return mu, logvar
 
-    def sample(self, random: RowRandom) -> Tensor:
-        """The mean of p(x | z) for z from the prior."""
-        return self.decode(self.draw_latent(random))
+    def sample(self, random: RowRandom, *, noise: bool = False) -> Tensor:
+        """The mean of p(x | z) for z from the prior; with `noise`, a draw from p(x | z)."""
+        latent = self.draw_latent(random)
+        if not noise:
+            return self.decode(latent)
+        return self.likelihood.draw(self.decoder(latent), random).unflatten(1, self.spec.shape)
 
     def draw_latent(self, random: RowRandom) -> Tensor:
         return random.normal(self.latent_dim)
@@ -121,13 +144,26 @@ class BetaVAE(GenerativeModel):
     def ema_parameters(self) -> Iterable[Parameter]:
         return self.parameter_groups()["model"]
 
-    def evaluate(self, batch: Batch) -> Metrics:
+    def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
+        """The bound; with `importance_samples=k`, also the tighter one of k draws."""
         x = batch[self.spec.key]
         mu, logvar = self.posterior(x)
         z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
         reconstruction, kl = self.likelihood.nll(self.decoder(z), x.flatten(1)), kl_to_standard_normal(mu, logvar)
         figures = {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
-        return figures | self.likelihood.in_bits(figures["negative_elbo"], self.spec)
+        figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
+        if importance_samples:
+            bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
+            figures[f"negative_iw_bound_{importance_samples}"] = -bound
+        return figures
+
+    def _log_weights(self, batch: Batch, count: int) -> Tensor:
+        """log p(x, z) / q(z | x) for `count` draws of z for each example, (count, B)."""
+        x = batch[self.spec.key]
+        mu, logvar = self.posterior(x)
+        z = reparameterise(mu, logvar, batch.random.normal(count, self.latent_dim).transpose(0, 1))  # (count, B, D)
+        nll = self.likelihood.nll(self.decoder(z.flatten(0, 1)), x.flatten(1).repeat(count, 1))
+        return log_standard_normal(z) - log_normal(z, mu, logvar) - nll.unflatten(0, (count, -1))
 
     def statistics(self, batch: Batch) -> dict[str, float]:
         """How much of the code is in use: see `nn/gaussians.py`."""

@@ -5,6 +5,7 @@ with what the class does not say: of a digit, its hand.
 """
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -13,26 +14,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
-from genai_cli.models.base import GenerativeModel, Metrics
+from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.coders import build_decoder, build_encoder
-from genai_cli.nn.gaussians import kl_to_standard_normal, log_normal, log_standard_normal, reparameterise
+from genai_cli.nn.gaussians import (
+    active_units,
+    log_normal,
+    log_standard_normal,
+    mutual_information,
+    reparameterise,
+    standard_kl_per_coordinate,
+    with_free_bits,
+)
 from genai_cli.nn.importance import importance_weighted_bound
 from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import flatten_to_unit
+from genai_cli.nn.rows import alternate_rows
 from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 class CVAE(GenerativeModel):
     """A VAE whose encoder sees the class beside its features of x, and whose decoder sees it beside z.
 
-    As one vector, a latent is `style_dim` numbers z and the class as one-hot: `decode` takes both.
+    As one vector, a latent is `style_dim` numbers z and the class as one-hot: `decode` takes both. In training alone
+    `beta` weighs the KL term, rising from zero in `beta_warmup` steps; `free_bits` (nats) is what each number of z may
+    say for nothing.
     """
 
     modalities = ("image",)
     monitor = "negative_elbo"
     tiny = {"width": 8, "style_dim": 2}
+    rules = {
+        "beta or not beta_warmup": "beta=0 does not rise: leave beta_warmup at 0",
+        "beta or not free_bits": "with beta=0 all bits are free: leave free_bits at 0",
+    }
 
     def __init__(
         self,
@@ -44,13 +60,16 @@ class CVAE(GenerativeModel):
         backbone: Literal["auto", "mlp", "conv"] = "mlp",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
-        levels: PositiveInt = 256,
+        levels: PositiveInt | None = None,
         beta: NonNegativeFloat = 1.0,
+        beta_warmup: NonNegativeInt = 0,
+        free_bits: NonNegativeFloat = 0.0,
     ):
         super().__init__(spec)
         if not spec.classes:
             raise ValueError("model=cvae is conditioned on labels, and these data have none: use model=vae")
-        self.style_dim, self.beta, self.num_classes = style_dim, beta, len(spec.classes)
+        self.style_dim, self.num_classes = style_dim, len(spec.classes)
+        self.beta, self.beta_warmup, self.free_bits = beta, beta_warmup, free_bits
         self.latent_dim = style_dim + self.num_classes
         self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
         size = {"backbone": backbone, "width": width, "depth": depth}
@@ -58,18 +77,29 @@ class CVAE(GenerativeModel):
         self.posterior_head = nn.Sequential(nn.ReLU(), nn.Linear(width + self.num_classes, 2 * style_dim))
         self.decoder = build_decoder(spec, self.latent_dim, self.likelihood.num_outputs, **size)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        terms = self.terms(batch)
-        loss = terms["reconstruction"] + self.beta * terms["kl"]
-        return loss.mean(), {name: value.mean() for name, value in terms.items()}
+    def train_step(self, step: Step) -> None:
+        share = min(1.0, (step.number + 1) / self.beta_warmup) if self.beta_warmup else 1.0
+        step.minimize("model", partial(self.loss, beta=share * self.beta))
 
-    def terms(self, batch: Batch) -> Metrics:
-        """The negative bound of log p(x | y) and its two terms, (B,) each, in nats."""
+    def loss(self, batch: Batch, *, beta: float | None = None) -> tuple[Tensor, Metrics]:
+        beta = self.beta if beta is None else beta
+        reconstruction, kl = self.bound(batch)  # (B,), (B, style_dim)
+        terms = self.terms(reconstruction, kl)
+        loss = (reconstruction + beta * terms["kl"]).mean()
+        if self.free_bits:
+            loss = reconstruction.mean() + beta * with_free_bits(kl, self.free_bits)
+        return loss, {name: value.mean() for name, value in terms.items()}
+
+    def bound(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The terms of the negative bound of log p(x | y) in nats, with one draw of z: (B,) and (B, style_dim)."""
         x, label = batch[self.spec.key], self.one_hot(batch["label"])
         mu, logvar = self.style_posterior(x, label)
         z = reparameterise(mu, logvar, batch.random.normal(self.style_dim))
         reconstruction = self.likelihood.nll(self.decoder(torch.cat([z, label], dim=1)), x.flatten(1))
-        kl = kl_to_standard_normal(mu, logvar)
+        return reconstruction, standard_kl_per_coordinate(mu, logvar)
+
+    def terms(self, reconstruction: Tensor, kl: Tensor) -> Metrics:
+        kl = kl.sum(1)
         return {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
 
     def style_posterior(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,6 +107,9 @@ class CVAE(GenerativeModel):
         features = self.features(flatten_to_unit(x, self.spec.value_range))  # (B, width)
         mu, logvar = self.posterior_head(torch.cat([features, label], dim=1)).float().chunk(2, dim=1)
         return mu, logvar
+
+    def posterior_of_rows(self, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return self.style_posterior(rows[self.spec.key], self.one_hot(rows["label"]))
 
     def one_hot(self, label: Tensor) -> Tensor:
         """(B,) to (B, K), of mean square 1 as z is: a plain one-hot is lost among the numbers of z."""
@@ -101,14 +134,30 @@ class CVAE(GenerativeModel):
     def decode(self, latent: Tensor) -> Tensor:
         return self.likelihood.mean(self.decoder(latent)).unflatten(1, self.spec.shape)
 
+    def encode_rows(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """As `decode` takes them, (B, latent_dim): the mean of z, and the class."""
+        if "label" not in rows:
+            raise ValueError(
+                "model=cvae is told the class of what it encodes: give label=0, say, or a folder whose sub-folders "
+                f"are named as its classes, {', '.join(self.spec.classes)}"
+            )
+        mu, _ = self.posterior_of_rows(rows)
+        return torch.cat([mu, self.one_hot(rows["label"])], dim=1)
+
     def evaluate(self, batch: Batch, *, importance_samples: NonNegativeInt = 0) -> Metrics:
         """The bound of log p(x | y); with `importance_samples=k`, also the tighter one of k draws."""
-        figures = self.terms(batch)
+        figures = self.terms(*self.bound(batch))
         figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
         if importance_samples:
             bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
             figures[f"negative_iw_bound_{importance_samples}"] = -bound
         return figures
+
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """How much of z is in use: see `nn/gaussians.py`. What it tells is of image and class together."""
+        mu, logvar = self.posterior_of_rows(batch)
+        z = reparameterise(mu, logvar, batch.random.normal(self.style_dim))
+        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
     def _log_weights(self, batch: Batch, count: int) -> Tensor:
         """log p(x, z | y) / q(z | x, y) for `count` draws of z for each example, (count, B)."""
@@ -120,10 +169,11 @@ class CVAE(GenerativeModel):
         return log_standard_normal(z) - log_normal(z, mu, logvar) - nll
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """The hands of the first examples, one a row, writing every class."""
+        """Reconstructions below their data; and the hands of the first examples, one a row, writing every class."""
         x, label = batch[self.spec.key], self.one_hot(batch["label"])
         rows = columns = min(self.num_classes, 10)
         style, _ = self.style_posterior(x[:rows], label[:rows])  # (R, style_dim)
         every = self.one_hot(torch.arange(columns, device=x.device)).repeat(len(style), 1)  # (R columns, K)
         latent = torch.cat([style.repeat_interleave(columns, 0), every], dim=1)
-        return {"analogies": self.decode(latent)}
+        reconstruction = alternate_rows(x, self.decode(self.encode_rows(batch)))
+        return {"reconstruction": reconstruction, "analogies": self.decode(latent)}

@@ -24,6 +24,8 @@ from genai_cli.nn.ranges import flatten_to_unit
 from genai_cli.nn.rows import alternate_rows
 from genai_cli.rules import NonNegativeInt, PositiveFloat, PositiveInt
 
+UPPER_DRAWS = 25  # of the layer below, for the mean of the upper posterior
+
 
 class IWAE(GenerativeModel):
     """Perceptrons of two tanh layers around one stochastic layer of `latent_dim`, or two.
@@ -49,7 +51,7 @@ class IWAE(GenerativeModel):
         backbone: Literal["auto", "mlp", "conv"] = "mlp",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
-        levels: PositiveInt = 256,
+        levels: PositiveInt | None = None,
     ):
         super().__init__(spec)
         self.k, self.gradient, self.latent_dim, self.lower_dim = k, gradient, latent_dim, lower_dim
@@ -143,10 +145,19 @@ class IWAE(GenerativeModel):
         return figures
 
     def statistics(self, batch: Batch) -> dict[str, float]:
-        """How much of the code is in use: see `nn/gaussians.py`."""
+        """How much of the code is in use, of the layer next to the data and of that above it: see `nn/gaussians.py`."""
         mu, logvar = self.posterior(batch[self.spec.key])
         z = reparameterise(mu, logvar, batch.random.normal(mu.shape[1]))
-        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
+        figures = {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
+        if self.lower_dim:
+            upper = (self._upper_mean(mu, logvar, batch.random) for _ in range(2))
+            figures["active_units_upper"] = active_units(*upper)
+        return figures
+
+    def _upper_mean(self, mu: Tensor, logvar: Tensor, random: RowRandom) -> Tensor:
+        """E[h2 | x] for q(h1 | x) = N(mu, exp(logvar)), by draws of h1: (B, latent_dim)."""
+        lower = (reparameterise(mu, logvar, random.normal(self.lower_dim)) for _ in range(UPPER_DRAWS))
+        return sum(self.upper_encoder(h).chunk(2, dim=-1)[0] for h in lower) / UPPER_DRAWS
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Rows of data, each above the row of their reconstructions from the mean of q."""

@@ -39,6 +39,10 @@ class VAE(GenerativeModel):
     modalities = ("image", "points", "series", "audio")
     monitor = "negative_elbo"
     tiny = {"width": 8, "latent_dim": 2}
+    rules = {
+        "beta or not beta_warmup": "beta=0 does not rise: leave beta_warmup at 0",
+        "beta or not free_bits": "with beta=0 all bits are free: leave free_bits at 0",
+    }
 
     def __init__(
         self,
@@ -50,7 +54,7 @@ class VAE(GenerativeModel):
         backbone: Literal["auto", "mlp", "conv"] = "mlp",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
-        levels: PositiveInt = 256,
+        levels: PositiveInt | None = None,
         beta: NonNegativeFloat = 1.0,
         beta_warmup: NonNegativeInt = 0,
         free_bits: NonNegativeFloat = 0.0,

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.coders import build_decoder, build_encoder
-from genai_cli.nn.gaussians import active_units, log_normal, mutual_information, reparameterise
+from genai_cli.nn.gaussians import active_units, log_normal, mutual_information, reparameterise, with_free_bits
 from genai_cli.nn.importance import importance_weighted_bound
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import flatten_to_unit, from_unit
 from genai_cli.nn.ranks import gather_over_ranks
 from genai_cli.nn.rows import alternate_rows
-from genai_cli.rules import NonNegativeInt, PositiveFloat, PositiveInt
+from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 NOISE = 0.1  # upon the examples that pseudo-inputs begin as
 
@@ -30,13 +30,18 @@ class VampVAE(GenerativeModel):
     """An encoder, a decoder and `num_pseudo` pseudo-inputs in the shape of the data.
 
     They begin as the first examples, with noise upon them: from noise alone few of many are ever brought near the data,
-    and the others are drawn as often. The weight of log q(z | x) - log p(z) rises from zero in `beta_warmup` steps, as
-    there.
+    and the others are drawn as often. In training alone `beta` weighs log q(z | x) - log p(z), rising from zero in
+    `beta_warmup` steps, as there; `free_bits` (nats) is what the whole code may say for nothing, for this prior does
+    not split into coordinates.
     """
 
     modalities = ("image", "points", "series", "audio")
     monitor = "negative_elbo"
     tiny = {"width": 8, "latent_dim": 2, "num_pseudo": 5}
+    rules = {
+        "beta or not beta_warmup": "beta=0 does not rise: give beta_warmup=0, too",
+        "beta or not free_bits": "with beta=0 all bits are free: leave free_bits at 0",
+    }
 
     is_begun: Tensor  # bool: the pseudo-inputs have seen data
 
@@ -51,11 +56,14 @@ class VampVAE(GenerativeModel):
         backbone: Literal["auto", "mlp", "conv"] = "mlp",
         likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = "auto",
         sigma: PositiveFloat | Literal["learned", "optimal"] = "learned",
-        levels: PositiveInt = 256,
+        levels: PositiveInt | None = None,
+        beta: NonNegativeFloat = 1.0,
         beta_warmup: NonNegativeInt = 0,
+        free_bits: NonNegativeFloat = 0.0,
     ):
         super().__init__(spec)
-        self.latent_dim, self.beta_warmup = latent_dim, beta_warmup
+        self.latent_dim = latent_dim
+        self.beta, self.beta_warmup, self.free_bits = beta, beta_warmup, free_bits
         self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
         size = {"backbone": backbone, "width": width, "depth": depth}
         self.encoder = build_encoder(spec, 2 * latent_dim, **size)
@@ -64,14 +72,15 @@ class VampVAE(GenerativeModel):
         self.register_buffer("is_begun", torch.tensor(False))
 
     def train_step(self, step: Step) -> None:
-        beta = min(1.0, (step.number + 1) / max(1, self.beta_warmup))
-        step.minimize("model", partial(self.loss, beta=beta))
+        share = min(1.0, (step.number + 1) / max(1, self.beta_warmup))
+        step.minimize("model", partial(self.loss, beta=share * self.beta))
 
-    def loss(self, batch: Batch, *, beta: float = 1.0) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, *, beta: float | None = None) -> tuple[Tensor, Metrics]:
+        beta = self.beta if beta is None else beta
         terms = self.terms(batch)
-        return (terms["reconstruction"] + beta * terms["kl"]).mean(), {
-            key: value.mean() for key, value in terms.items()
-        }
+        penalty = with_free_bits(terms["kl"].unsqueeze(1), self.free_bits) if self.free_bits else terms["kl"]
+        loss = terms["reconstruction"] + beta * penalty
+        return loss.mean(), {key: value.mean() for key, value in terms.items()}
 
     def terms(self, batch: Batch) -> Metrics:
         """The negative bound and its two terms, (B,) each, in nats, with one draw from q for both."""

@@ -47,12 +47,15 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
     return standard_kl_per_coordinate(mu, logvar).sum(-1)
 
 
-def active_units(mu: Tensor, *, least: float = 0.01) -> int:
+def active_units(mu: Tensor, again: Tensor | None = None, *, least: float = 0.01) -> int:
     """How many coordinates of the posteriors' means (N, D) vary with the data: variance above `least`.
 
-    The measure of posterior collapse of Burda et al. 2016 (arXiv:1509.00519, Section 5.2).
+    The measure of posterior collapse of Burda et al. 2016 (arXiv:1509.00519, Section 5.2). Means that are themselves
+    estimated from draws are given twice, each time from other draws: the covariance of the two is free of their noise.
     """
-    return int((mu.var(0, correction=0) > least).sum())
+    if again is None:
+        return int((mu.var(0, correction=0) > least).sum())
+    return int((((mu - mu.mean(0)) * (again - again.mean(0))).mean(0) > least).sum())
 
 
 def mutual_information(z: Tensor, mu: Tensor, logvar: Tensor) -> float:

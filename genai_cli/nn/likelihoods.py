@@ -7,8 +7,8 @@ All is flat: a decoder gives (B, num_outputs), an example is (B, D) in the range
 - `logistic`: a mixture of ten discretised logistics for each pixel (`logistic_mixture.py`): nats of whole levels.
 - `categorical`: a logit for each level of each coordinate (van den Oord et al. 2016), which knows no order of them.
 
-`logistic` and `categorical` are probabilities of images of `levels` levels, so their nats divided by D log 2 are bits
-per dimension; `gaussian` is a density per unit of the data as they are fed.
+`logistic` and `categorical` are probabilities of the levels of the data, so their nats divided by D log 2 are bits per
+dimension; `gaussian` is a density per unit of the data as they are fed.
 """
 
 import math
@@ -202,10 +202,11 @@ class Categorical(Likelihood):
 
 
 def build_likelihood(
-    name: LikelihoodName, spec: Spec, *, sigma: Sigma = "learned", levels: int = 256, from_mean: bool = False
+    name: LikelihoodName, spec: Spec, *, sigma: Sigma = "learned", levels: int | None = None, from_mean: bool = False
 ) -> Likelihood:
     """`auto` is bernoulli of pixels, gaussian of real numbers.
 
+    `levels` is that of the data or left out: over any other number of levels the probabilities would not sum to one.
     `from_mean` is for bernoulli alone (see there), the others go without.
     Raises ValueError where the data have no range or no levels and the likelihood needs them, or where `sigma` or
     `levels` would not be read.
@@ -214,10 +215,8 @@ def build_likelihood(
         name = "bernoulli" if spec.has_levels else "gaussian"
     if name != "gaussian" and sigma != "learned":
         raise ValueError(f"model.sigma={sigma} is read by model.likelihood=gaussian alone, and it is {name}")
-    if name in ("bernoulli", "gaussian") and levels != 256:
+    if name in ("bernoulli", "gaussian") and levels not in (None, 256):  # 256: in runs from when it was the default
         raise ValueError(f"model.levels={levels} is read by likelihood=logistic and categorical, and it is {name}")
-    if levels < 2:
-        raise ValueError(f"model.levels={levels} must be at least 2: black and white")
     data_dim = math.prod(spec.shape)
     if name == "gaussian":
         return Gaussian(data_dim, spec.value_range, sigma, is_cut=not spec.has_levels)
@@ -230,8 +229,10 @@ def build_likelihood(
         raise ValueError(f"model.likelihood={name} is of levels, and {spec.modality} are real numbers: use gaussian")
     if name == "bernoulli":
         return Bernoulli(data_dim, spec.value_range, from_mean=from_mean)
+    if levels not in (None, spec.levels):
+        raise ValueError(f"model.levels={levels}, but these data have {spec.levels} levels: leave it out")
     if name == "categorical":
-        return Categorical(data_dim, spec.value_range, levels)
+        return Categorical(data_dim, spec.value_range, spec.levels)
     if len(spec.shape) != 3:
         raise ValueError(f"model.likelihood=logistic is of pixels, and {spec.modality} have none: use gaussian")
-    return LogisticMixture(spec.shape, spec.value_range, levels)
+    return LogisticMixture(spec.shape, spec.value_range, spec.levels)

@@ -5,7 +5,7 @@ import torch
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.beta_vae import BetaVAE
-from genai_cli.nn.random import BatchRandom
+from genai_cli.nn.random import BatchRandom, SampleRandom
 
 IMAGES = Spec("image", (1, 4, 4), value_range=(-1.0, 1.0))
 
@@ -54,6 +54,27 @@ def test_a_discriminator_learns_the_total_correlation():
             optimizer.step()
         told = model.loss(batch(999))[1]["total_correlation"].item()
         assert told > 2 if is_tied else abs(told) < 1
+
+
+def test_many_draws_tighten_the_bound_to_a_density_that_sums_to_one():
+    """Over all images of four black or white pixels; beta weighs the loss alone."""
+    torch.manual_seed(0)
+    spec = Spec("image", (1, 2, 2), value_range=(-1.0, 1.0), levels=2)
+    model = BetaVAE(spec, width=8, latent_dim=2, backbone="mlp", beta=4.0)
+    x = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 4).view(16, 1, 2, 2)
+    with torch.no_grad():
+        figures = model.evaluate(Batch({"image": x}, BatchRandom(0, stop=16)), importance_samples=3000)
+        alone = model.evaluate(Batch({"image": x}, BatchRandom(0, stop=16)))
+    assert (-figures["negative_iw_bound_3000"]).exp().sum().item() == pytest.approx(1, abs=0.02)
+    assert figures["negative_iw_bound_3000"].mean() < figures["negative_elbo"].mean()
+    assert all(torch.equal(figures[key], value) for key, value in alone.items())
+
+
+def test_noise_is_a_draw_from_what_is_shown_without():
+    model = build(likelihood="bernoulli")
+    mean, drawn = (model.sample(SampleRandom(0, range(200)), noise=noise) for noise in (False, True))
+    assert set(drawn.unique().tolist()) == {-1.0, 1.0}
+    assert abs((drawn - mean).mean().item()) < 0.06  # 3200 coins
 
 
 def test_a_traversal_changes_one_coordinate_a_row():

@@ -50,6 +50,33 @@ def test_data_without_labels_and_unknown_labels_are_refused():
         CVAE(IMAGES, width=8).sample(SampleRandom(0, range(2)), label=3)
 
 
+def test_codes_are_hand_and_class_and_decode_to_reconstructions():
+    torch.manual_seed(0)
+    model = CVAE(IMAGES, style_dim=2, width=16)
+    codes = model.encode_rows(batch(8))
+    assert codes.shape == (8, model.latent_dim)
+    torch.testing.assert_close(codes[:, :2], model.posterior_of_rows(batch(8))[0])
+    torch.testing.assert_close(codes[:, 2:], model.one_hot(batch(8)["label"]))
+    shown = model.pictures(batch(8))["reconstruction"]
+    torch.testing.assert_close(shown[4:8], model.decode(codes)[:4])
+    with pytest.raises(ValueError, match=r"told the class of what it encodes: give label=0, say.* dark, light, grey"):
+        model.encode_rows({"image": batch(8)["image"]})
+
+
+def test_units_in_use_are_those_that_vary_with_the_images():
+    torch.manual_seed(0)
+    model = CVAE(IMAGES, style_dim=2, width=16)
+    with torch.no_grad():
+        last = model.posterior_head[1]
+        last.weight[0] *= 30  # the mean of the first coordinate
+        last.weight[1] = last.weight[3] = 0.0
+        last.bias[3] = 0.0
+        assert model.statistics(batch())["active_units"] == 1 and model.statistics(batch())["mutual_information"] > 0.1
+        last.weight.zero_()
+        silent = model.statistics(batch())
+    assert silent["active_units"] == 0 and silent["mutual_information"] == pytest.approx(0, abs=1e-5)
+
+
 def test_many_draws_tighten_the_bound():
     torch.manual_seed(0)
     figures = CVAE(IMAGES, style_dim=2, width=16).evaluate(batch(600), importance_samples=50)

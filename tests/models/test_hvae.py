@@ -99,3 +99,32 @@ def test_sides_are_named_and_odd_ones_refused():
     assert latent_sides(Spec("image", (1, 28, 28))) == [1, 7, 14]
     with pytest.raises(ValueError, match="square images with an even side, not 9x9"):
         HierarchicalVAE(Spec("image", (1, 9, 9), (-1.0, 1.0)))
+
+
+def test_codes_are_the_means_of_all_latent_maps():
+    image = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(7)).sign()
+    model = build()
+    codes = model.encode_rows({"image": image})
+    assert codes.shape == (3, 2 * (1 + 4 * 4))
+    _, (coarsest, finest) = model.infer_means(image)
+    torch.testing.assert_close(codes, torch.cat([coarsest.z.flatten(1), finest.z.flatten(1)], 1))
+    assert not model.has_posterior
+
+
+@pytest.mark.parametrize("inference", ["deep", "ladder"])
+def test_units_in_use_are_those_of_which_data_say_more_than_coarser_maps(inference):
+    image = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(7)).sign()
+    model = build(inference=inference)
+    finest = model.top_down.blocks[-1]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+        said = model.statistics(Batch({"image": image}, BatchRandom(0, stop=64)))
+        assert 0 < said["active_units_1"] <= 2 and 0 < said["active_units_4"] <= 2 * 4 * 4
+        if inference == "deep":  # the posterior becomes the prior, which follows the coarser map
+            finest.posterior.forward = lambda parts: finest.prior(parts[:, :8])[:, :4]
+        else:
+            finest.posterior.forward = lambda features: torch.cat([0 * features[:, :2], 40 + 0 * features[:, :2]], 1)
+        silent = model.statistics(Batch({"image": image}, BatchRandom(0, stop=64)))
+    assert silent["active_units_1"] == said["active_units_1"]
+    assert silent["active_units_4"] == 0

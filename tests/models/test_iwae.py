@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.iwae import IWAE
@@ -104,3 +104,19 @@ def test_the_doubly_reparameterised_gradient_of_many_draws_is_less_noisy():
         return (drawn.std(0).norm() / drawn.mean(0).norm()).item()
 
     assert noise_over_mean("doubly") < 0.5 * noise_over_mean("standard")
+
+
+def test_units_of_the_upper_layer_are_counted_too():
+    """Two of three numbers of h1 follow the data; h2 has one that follows h1, and one that is always the same."""
+    model = build(lower_dim=3)
+    model.encoder, model.upper_encoder = nn.Linear(16, 6), nn.Linear(3, 4)
+    with torch.no_grad():
+        for layer in (model.encoder, model.upper_encoder):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        model.encoder.weight[0, 0] = model.encoder.weight[1, 1] = model.upper_encoder.weight[0, 0] = 1.0
+        assert model.statistics(batch(200))["active_units"] == 2
+        assert model.statistics(batch(200))["active_units_upper"] == 1
+        model.encoder.weight.zero_()  # h2 follows the noise of h1, which is no data
+        assert model.statistics(batch(200))["active_units_upper"] == 0
+    assert "active_units_upper" not in build().statistics(batch())

@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from genai_cli import registry
-from genai_cli.data.base import Spec
+from genai_cli.checks import Check
+from genai_cli.data.base import Batch, Spec
 from genai_cli.models import consistency, ddpm, edm, flow_matching, meanflow
-from genai_cli.nn.random import SampleRandom
+from genai_cli.models.base import GenerativeModel
+from genai_cli.nn.random import BatchRandom, SampleRandom
 from genai_cli.registry import MODEL
 from tests.models.test_contract import SPECS
 
+VAES = ["beta_vae", "cvae", "hvae", "vae", "vamp"]  # whose KL term has a price
 WRITERS = ["char_rnn", "gpt", "t5", "text_vae", "wavenet"]  # of tokens, one after the other
 DECODING: dict[str, Any] = {  # every option that their samples have, and a value that is not its default
     "temperature": 0.7, "top_k": 3, "top_p": 0.8, "min_p": 0.1, "repetition_penalty": 1.2, "length": 4,
@@ -27,6 +30,76 @@ BACKBONE: dict[str, Any] = {  # likewise of what is said of their network
 
 def declared(options: dict[str, registry.Option]) -> dict[str, tuple[str, Any]]:
     return {name: (ast.unparse(option.annotation), option.default) for name, option in options.items()}
+
+
+def vae_and_batches(name: str) -> tuple[GenerativeModel, list[Batch]]:
+    """A tiny instance whose code says something of every example, and one batch with the same random numbers twice."""
+    spec = Spec("image", (1, 8, 8), (-1.0, 1.0), classes=("even", "odd"))
+    definition = registry.define(MODEL, name)
+    torch.manual_seed(0)
+    model = registry.load_model_class(name)(spec, **definition.tiny)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    rows = {"image": torch.randn(6, 1, 8, 8).sign(), "label": torch.arange(6) % 2}
+    if name == "vamp":
+        model.loss(Batch(rows, BatchRandom(1, stop=6)))  # so that pseudo-inputs have begun
+    return model, [Batch(rows, BatchRandom(0, stop=6)) for _ in range(2)]
+
+
+@pytest.mark.parametrize("name", VAES)
+def test_free_bits_leave_training_without_a_kl_term_below_and_change_nothing_above(name: str):
+    for settings, others in (((1.0, 1e4), (1e-9, 0.0)), ((1.0, 1e-9), (1.0, 0.0))):  # beta and free_bits
+        model, batches = vae_and_batches(name)
+        found = []
+        for batch, (model.beta, model.free_bits) in zip(batches, (settings, others), strict=True):
+            loss, metrics = model.loss(batch)
+            gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True, materialize_grads=True)
+            found.append(({key: value.item() for key, value in metrics.items()}, gradients))
+        torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", VAES)
+def test_beta_and_free_bits_are_of_training_alone(name: str):
+    model, batches = vae_and_batches(name)
+    with torch.no_grad():
+        plain = model.evaluate(batches[0])
+        model.beta, model.free_bits = 7.0, 3.0
+        torch.testing.assert_close(model.evaluate(batches[1]), plain, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", sorted(set(VAES) - {"hvae"}))
+def test_beta_rises_from_zero_in_the_warm_up(name: str):
+    """That of `hvae` lets the coarser maps wait (see there)."""
+    model, _ = vae_and_batches(name)
+    model.beta, model.beta_warmup, used = 4.0, 10, []
+
+    class Recorder:
+        number = 0
+
+        def minimize(self, group: str, loss: Any) -> None:
+            used.append(loss.keywords["beta"])
+
+    for Recorder.number in (0, 4, 9, 500):
+        model.train_step(Recorder())
+    assert used == pytest.approx([0.4, 2.0, 4.0, 4.0])
+
+
+@pytest.mark.parametrize("name", sorted(set(VAES) - {"beta_vae"}))
+@pytest.mark.parametrize("option", ["beta_warmup", "free_bits"])
+def test_what_beta_of_zero_would_leave_without_effect_is_refused(name: str, option: str):
+    off = {"name": name, "beta": 0.0, "beta_warmup": 0, "free_bits": 0.0}
+    for value, is_refused in ((0, False), (3, True)):
+        check = Check()
+        check.named(MODEL, {**off, option: value}, (), None)
+        assert [line for line in check.problems if option in line] == check.problems
+        assert bool(check.problems) == is_refused
+
+
+def test_free_bits_of_a_total_correlation_are_refused():
+    check = Check()
+    check.named(MODEL, {"name": "beta_vae", "penalty": "tc", "free_bits": 0.5}, (), None)
+    assert len(check.problems) == 1 and "free_bits belongs to penalty=kl" in check.problems[0]
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -13,6 +13,7 @@ from genai_cli.nn.random import BatchRandom
 
 IMAGES = Spec("image", (1, 4, 4), value_range=(-1.0, 1.0))
 COLOURS = Spec("image", (3, 2, 2), value_range=(-1.0, 1.0))
+FOUR_LEVELS = Spec("image", (3, 2, 2), value_range=(-1.0, 1.0), levels=4)
 POINTS = Spec("points", (3,))
 
 
@@ -76,7 +77,7 @@ def test_the_optimal_sigma_is_the_best_of_all():
 
 
 def test_categorical_nats_are_those_of_torch():
-    likelihood = build_likelihood("categorical", COLOURS, levels=4)
+    likelihood = build_likelihood("categorical", FOUR_LEVELS)
     output = seeded(5, likelihood.num_outputs)
     level = torch.randint(4, (5, 12), generator=torch.Generator().manual_seed(0))
     logits = output.unflatten(1, (4, 12)).transpose(1, 2)
@@ -100,13 +101,50 @@ def test_draws_average_to_the_mean(name):
         torch.testing.assert_close(values, values.round(), atol=1e-3, rtol=0)
 
 
-def test_the_logistic_mixture_counts_pixels_of_images():
-    """Eight levels each: the probabilities of all 8^3 colours of one pixel sum to one."""
-    spec = Spec("image", (3, 1, 1), value_range=(0.0, 1.0))
-    likelihood = build_likelihood("logistic", spec, levels=8)
-    level = torch.cartesian_prod(*[torch.arange(8)] * 3)  # (512, 3)
-    nll = likelihood.nll(seeded(1, likelihood.num_outputs).expand(512, -1), level / 7)
-    assert (-nll).exp().sum().item() == pytest.approx(1, abs=1e-4)
+ONE_EXAMPLE = {  # of each kind of data with levels, with few enough numbers to list all that they can be
+    "grey": Spec("image", (1, 1, 1), (-1.0, 1.0)),
+    "black and white": Spec("image", (1, 2, 2), (-1.0, 1.0), levels=2),
+    "two channels": Spec("image", (2, 1, 1), (-1.0, 1.0)),
+    "colour": Spec("image", (3, 1, 1), (0.0, 1.0), levels=8),
+    "colour of two levels": Spec("image", (3, 1, 2), (-1.0, 1.0), levels=2),
+    "rolls": Spec("rolls", (2, 3), (0.0, 1.0), levels=2),
+    "points": Spec("points", (1,), (0.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (name, kind)
+        for name in ("logistic", "categorical")
+        for kind, spec in ONE_EXAMPLE.items()
+        if name == "categorical" or len(spec.shape) == 3
+    ],
+)
+def test_the_probabilities_of_all_that_data_can_be_sum_to_one(name, kind):
+    spec = ONE_EXAMPLE[kind]
+    likelihood = build_likelihood(name, spec)
+    low, high = spec.value_range
+    values = torch.linspace(low, high, spec.levels)
+    x = torch.cartesian_prod(*[values] * math.prod(spec.shape)).view(-1, math.prod(spec.shape))
+    nll = likelihood.nll(seeded(1, likelihood.num_outputs).expand(len(x), -1), x)
+    assert (-nll.double()).exp().sum().item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["logistic", "categorical"])
+@pytest.mark.parametrize("levels", [2, 256])
+def test_levels_are_those_of_the_data_and_no_others(name, levels):
+    spec = Spec("image", (1, 4, 4), (-1.0, 1.0), levels=levels)
+    assert build_likelihood(name, spec).levels == build_likelihood(name, spec, levels=levels).levels == levels
+    other = 258 - levels
+    with pytest.raises(ValueError, match=f"model.levels={other}, but these data have {levels} levels: leave it out"):
+        build_likelihood(name, spec, levels=other)
+
+
+def test_runs_from_when_levels_were_256_by_default_are_read():
+    """Of likelihoods that have no levels, too, whatever the data."""
+    for spec in (IMAGES, POINTS, Spec("image", (1, 4, 4), (-1.0, 1.0), levels=2)):
+        build_likelihood("auto", spec, levels=256)
 
 
 def test_data_without_a_range_are_gaussian():
@@ -121,7 +159,6 @@ def test_data_without_a_range_are_gaussian():
         ("logistic", Spec("points", (3,), (0.0, 1.0)), {}, "likelihood=logistic is of pixels"),
         ("bernoulli", IMAGES, {"sigma": "optimal"}, "model.sigma=optimal is read by"),
         ("auto", IMAGES, {"levels": 16}, "model.levels=16 is read by"),
-        ("categorical", IMAGES, {"levels": 1}, "model.levels=1 must be at least 2"),
     ],
 )
 def test_what_would_not_be_read_is_refused(name, spec, options, words):
@@ -144,7 +181,7 @@ def test_the_mean_of_bounded_real_numbers_is_cut_off_where_it_is_shown():
 def test_bits_are_of_whole_levels_alone():
     """A uniform choice among 4 levels costs 2 bits for each number."""
     nll = torch.tensor([12 * math.log(4)])
-    levels = build_likelihood("categorical", COLOURS, levels=4)
+    levels = build_likelihood("categorical", FOUR_LEVELS)
     torch.testing.assert_close(levels.nll(torch.zeros(1, levels.num_outputs), torch.ones(1, 12)), nll)
-    torch.testing.assert_close(levels.in_bits(nll, COLOURS), {"bits_per_dim": torch.tensor([2.0])})
+    torch.testing.assert_close(levels.in_bits(nll, FOUR_LEVELS), {"bits_per_dim": torch.tensor([2.0])})
     assert build_likelihood("gaussian", COLOURS).in_bits(nll, COLOURS) == {}
