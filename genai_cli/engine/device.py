@@ -11,7 +11,7 @@ from genai_cli.errors import ConfigError
 
 
 def choose_device(config: DeviceConfig) -> torch.device:
-    """The device that `config` asks for, with this process made ready for it. Raises ConfigError if there is none such."""
+    """The device that `config` asks for; this process is made ready. Raises ConfigError if there is none such."""
     keep_freed_pages()
     if config.threads is not None:
         torch.set_num_threads(config.threads)

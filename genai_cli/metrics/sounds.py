@@ -31,7 +31,7 @@ def spectral_features(sound: Tensor, sample_rate: int) -> Tensor:
 
 
 def as_vectors(x: Tensor, spec: Spec) -> Tensor:
-    """(N, *shape) to (N, D), what examples that are no images are compared by: their numbers, or of a sound its bands."""
+    """(N, *shape) to (N, D), by which what is no image is compared: the numbers themselves, or the bands of a sound."""
     return spectral_features(x, spec.sample_rate) if spec.modality == "audio" else x.float().cpu().flatten(1)
 
 

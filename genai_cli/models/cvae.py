@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
-from genai_cli.nn.coders import build_decoder, build_encoder
+from genai_cli.nn.coders import build_decoder, build_encoder, resolve_backbone
 from genai_cli.nn.gaussians import (
     active_units,
     log_normal,
@@ -73,8 +73,9 @@ class CVAE(GenerativeModel):
         self.latent_dim = style_dim + self.num_classes
         self.likelihood = build_likelihood(likelihood, spec, sigma=sigma, levels=levels)
         size = {"backbone": backbone, "width": width, "depth": depth}
-        self.features = build_encoder(spec, width, **size)
-        self.posterior_head = nn.Sequential(nn.ReLU(), nn.Linear(width + self.num_classes, 2 * style_dim))
+        num_features = 8 * width if resolve_backbone(backbone, spec) == "conv" else width
+        self.features = build_encoder(spec, num_features, **size)
+        self.posterior_head = nn.Sequential(nn.ReLU(), nn.Linear(num_features + self.num_classes, 2 * style_dim))
         self.decoder = build_decoder(spec, self.latent_dim, self.likelihood.num_outputs, **size)
 
     def train_step(self, step: Step) -> None:
@@ -104,7 +105,7 @@ class CVAE(GenerativeModel):
 
     def style_posterior(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """(B, *shape) and (B, K) to the mean and the log variance of q(z | x, y), (B, style_dim) each."""
-        features = self.features(flatten_to_unit(x, self.spec.value_range))  # (B, width)
+        features = self.features(flatten_to_unit(x, self.spec.value_range))  # (B, num_features)
         mu, logvar = self.posterior_head(torch.cat([features, label], dim=1)).float().chunk(2, dim=1)
         return mu, logvar
 
