@@ -21,7 +21,7 @@ from genai_cli.nn.adversarial import discriminator_loss, nonsaturating
 from genai_cli.nn.code_prior import CodePrior
 from genai_cli.nn.conv import halving
 from genai_cli.nn.perceptual import ImageClassifier
-from genai_cli.nn.quantize import FiniteScalarQuantizer, Quantized, VectorQuantizer, perplexity
+from genai_cli.nn.quantize import FiniteScalarQuantizer, Quantized, VectorQuantizer, perplexities
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import from_unit, to_unit
 from genai_cli.nn.residual import MapDecoder, MapEncoder
@@ -118,8 +118,8 @@ class VQVAE(GenerativeModel):
         reconstruction = self.reconstruct(quantized.vectors)
         error = (reconstruction - x).square().flatten(1).sum(1).mean()
         commitment = quantized.commitment.sum() / len(x)  # over the positions of an image
-        used = perplexity(quantized.indices, self.quantizer.num_codes)
-        metrics = {"squared_error": error, "commitment": commitment, "perplexity": used}
+        used = perplexities(quantized.indices, self.quantizer.num_codes)
+        metrics = {"squared_error": error, "commitment": commitment, **used}
         loss = error + self.commitment * commitment
         if self.classifier is not None:
             metrics["perceptual"] = self.classifier.distance(reconstruction, x).mean()
