@@ -54,6 +54,14 @@ class VQVAE(GenerativeModel):
         "adversarial > 0 or adversarial_start == 0": "without a discriminator nothing starts: set adversarial, too",
     }
 
+    without = {
+        "latent": (
+            "an image's numbers before the quantiser are too many to fit a density to afterwards, so its prior is the "
+            "transformer that learned the codes beside it (temperature=0.9); to train another on this run: "
+            "dataset=codes or dataset=latents"
+        ),
+    }
+
     def __init__(
         self,
         spec: Spec,
