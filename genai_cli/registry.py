@@ -76,6 +76,7 @@ class Definition:
     monitor: str | None = None
     translates: str | None = None  # of a model: whether it needs data with a source, "pairs" or "domains"
     has_source: bool = False  # of a data set
+    variant: str | None = None  # of a data set: the option whose value is shown with its name
 
     def fits(self, dataset: "Definition") -> bool:
         """Whether this model can learn what that data set has."""
@@ -259,6 +260,7 @@ def _read_class(node: ast.ClassDef, *, name: str, module: str, source: Path, ori
         monitor=attributes.get("monitor"),
         translates=attributes.get("translates"),
         has_source=attributes.get("has_source", False),
+        variant=attributes.get("variant"),
     )
 
 
