@@ -72,9 +72,11 @@ class Definition:
     evaluate_options: dict[str, Option] = field(default_factory=dict)
     rules: dict[str, str] = field(default_factory=dict)
     tiny: dict[str, Any] = field(default_factory=dict)
+    without: dict[str, str] = field(default_factory=dict)  # of a model: why it has no such option of samples
     monitor: str | None = None
     translates: str | None = None  # of a model: whether it needs data with a source, "pairs" or "domains"
     has_source: bool = False  # of a data set
+    variant: str | None = None  # of a data set: the option whose value is shown with its name
 
     def fits(self, dataset: "Definition") -> bool:
         """Whether this model can learn what that data set has."""
@@ -254,9 +256,11 @@ def _read_class(node: ast.ClassDef, *, name: str, module: str, source: Path, ori
         evaluate_options=_keyword_options(methods.get("evaluate")),
         rules=attributes.get("rules", {}),
         tiny=attributes.get("tiny", {}),
+        without=attributes.get("without", {}),
         monitor=attributes.get("monitor"),
         translates=attributes.get("translates"),
         has_source=attributes.get("has_source", False),
+        variant=attributes.get("variant"),
     )
 
 

@@ -73,6 +73,16 @@ def build_dataset(config: Config, spec: Spec | None = None, *, device: torch.dev
     return dataset
 
 
+def name_of_data(config: Config, chosen: str | None = None) -> str:
+    """What the data of a run are called where figures stand beside it: "mnist", "binary_mnist (static)".
+
+    `chosen` is what the user typed, where that is a preset with a name of its own.
+    """
+    name = config.dataset["name"]
+    variant = registry.define(registry.DATASET, name, config.plugins).variant
+    return (chosen or name) + (f" ({config.dataset[variant]})" if variant else "")
+
+
 def check_unchanged(spec: Spec, recorded: Spec, config: Config, folder: Path) -> None:
     """Refuse data that are no longer what the run in `folder` was trained on. Raises ConfigError."""
     old, new = recorded.first_stage, spec.first_stage

@@ -157,7 +157,8 @@ def _check_for_run(
         owner = f"genai {command} or of model={model['name']}"
         of_others = {key: names for key in others if (names := _models_that_take(key, definition, command))}
         for key, names in of_others.items():
-            check.problem(f"{key} is no key of {owner}; it is one of model={listing(names)}")
+            why = definition.without.get(key, f"it is one of model={listing(names)}")
+            check.problem(f"{key} is no key of {owner}; {why}")
         others = {key: value for key, value in others.items() if key not in of_others}
         given = check.options({**definition.sample_options, **own}, others, "", owner, also=fields, fill=False)
         known["options"] = {key: value for key, value in given.items() if key in own}

@@ -163,6 +163,14 @@ def test_options_of_sample_are_those_of_the_models_own():
         schema.check_sample({"run": "x", "top_p": 2}, model)
 
 
+@pytest.mark.parametrize("checked", [schema.check_sample, schema.check_evaluate])
+def test_an_option_of_its_kin_that_a_model_is_without_is_refused_with_the_reason(checked):
+    with pytest.raises(ConfigError, match=r"latent is no key of .* model=vqvae; .* its prior is the transformer"):
+        checked({"run": "x", "latent": "gmm"}, {"name": "vqvae"})
+    with pytest.raises(ConfigError, match=r"latent is no key of .* model=gan; it is one of model=.*vaegan"):
+        checked({"run": "x", "latent": "gmm"}, {"name": "gan"})
+
+
 def test_options_of_evaluate_are_those_of_the_models_own():
     model = {"name": "vae"}
     config = schema.check_evaluate({"run": "x", "importance_samples": 50}, model)

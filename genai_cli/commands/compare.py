@@ -269,12 +269,20 @@ def _training_seconds(folder: Path) -> float | None:
 # -- telling ---------------------------------------------------------------------------------------------------------
 
 
+def _names_of_data(config: CompareConfig, contestants: Sequence[Contestant]) -> str:
+    """Of all that the runs learned: "mnist", or "binary_mnist (static) and binary_mnist (dynamic)"."""
+    folders = [Path(each.folder) for each in contestants]
+    found = (runs.name_of_data(schema.read_run_config(folder), config.dataset) for folder in folders if is_run(folder))
+    return " and ".join(dict.fromkeys(found)) or str(config.dataset)
+
+
 def _conclude(config: CompareConfig, out: Path, contestants: list[Contestant]) -> None:
     is_measured = any(config.by in each.metrics for each in contestants)
     metric = config.by if is_measured else choose_metric(contestants)
     title = " and ".join(config.model or dict.fromkeys(each.run for each in contestants))
-    what = f"Each trained for {config.budget} on {config.dataset}, one after the other. " if config.model else ""
-    lead = f"{what}{config.num_samples:,} samples each, {config.split} split, seed {config.seed}."
+    data = _names_of_data(config, contestants)
+    what = f"Each trained for {config.budget} on {data}, one after the other" if config.model else f"Trained on {data}"
+    lead = f"{what}. {config.num_samples:,} samples each, {config.split} split, seed {config.seed}."
     differing = _differing_protocols(contestants, metric)
     level = floor([each for each in contestants if metric in each.metrics], str(metric))
     if level is not None:

@@ -58,7 +58,7 @@ def run(config: EncodeConfig, *, folder: Path) -> ExitCode:
     tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     about = {
         "run": str(folder), "model": trained.config.model["name"], "step": str(trained.step),
-        "data": given or f"{trained.config.dataset['name']} {config.split}", "sha256": hash_of(splits),
+        "data": given or f"{runs.name_of_data(trained.config)} {config.split}", "sha256": hash_of(splits),
         "names": json.dumps(names),
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)

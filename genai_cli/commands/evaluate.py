@@ -79,7 +79,7 @@ def run(config: EvaluateConfig, *, folder: Path | None) -> ExitCode:
     about = {
         "run": str(trained.folder),
         "model": trained.config.model["name"],
-        "dataset": trained.config.dataset["name"],
+        "dataset": runs.name_of_data(trained.config),
         "step": trained.step,
         "weights": "averaged" if trained.averaged else "raw",
         **protocol,

@@ -15,7 +15,7 @@ from genai_cli.data.windows import SlidingWindows, TokenWindows, decode_utf8, re
 from genai_cli.engine.figures import first_batch, held_out_rows
 from genai_cli.engine.progress import Progress
 from genai_cli.errors import ConfigError
-from genai_cli.metrics.bootstrap import REPLICATES, mean_interval
+from genai_cli.metrics.bootstrap import REPLICATES, mean_interval, standard_error
 from genai_cli.metrics.likelihood import (
     Meaning,
     bits_per_dim,
@@ -97,7 +97,8 @@ def _figure(
         described["bound"] = meaning.bound
     value = ((weight * values).sum() / weight.sum()).item()
     interval = mean_interval(values, seed=seed, weight=weight) if math.isfinite(value) else None
-    return Metric(key, value, interval, meaning.unit, meaning.better, described)
+    error = standard_error(values, weight=weight)
+    return Metric(key, value, interval, meaning.unit, meaning.better, described, standard_error=error)
 
 
 def _bits_per_dim(metric: Metric, trained: TrainedRun) -> Metric:
@@ -107,7 +108,10 @@ def _bits_per_dim(metric: Metric, trained: TrainedRun) -> Metric:
         for nats in (metric.value, *metric.interval)
     )
     protocol = {**metric.protocol, "id": f"bits_per_dim/{metric.name}", "dequantisation": "uniform", "dims": dims}
-    return Metric(f"bits_per_dim_{metric.name}", value, tuple(interval), "bits per dimension", "lower", protocol)
+    return Metric(
+        f"bits_per_dim_{metric.name}", value, tuple(interval), "bits per dimension", "lower", protocol,
+        standard_error=nats_to_bits(metric.standard_error / dims),
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -182,6 +186,7 @@ def _per_character(
     per_token = ((weight * nats).sum() / tokens).item()
     scale = tokens / characters
     interval = mean_interval(nats, seed=config.seed, weight=weight)
+    error = standard_error(nats, weight=weight)
     length = trained.spec.shape[0]
     least = "from 1" if context == "chunked" else f"from {length - max(1, length // 2)}"
     described = {
@@ -197,6 +202,7 @@ def _per_character(
             name, convert(per_token * scale), tuple(convert(end * scale) for end in interval), f"{unit} per character",
             "lower", {**described, "id": f"{name}/{context}"},
             {control: convert(value * scale) for control, value in controls.items()},
+            standard_error=convert(error * scale),
         )  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def build(trained: TrainedRun, config: ReportConfig, device: torch.device) -> st
         parts += _reconstructions(trained, dataset, device)
     parts += _latent(trained, config.seed, device)
     parts.append(sections.background(read_config(trained.folder), _read_json(trained.folder / "provenance.json")))
-    names = f"{trained.config.model['name']} on {trained.config.dataset['name']}"
+    names = f"{trained.config.model['name']} on {runs.name_of_data(trained.config)}"
     return page(names, _lead(trained, notes), parts)
 
 

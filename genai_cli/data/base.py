@@ -178,6 +178,7 @@ class Dataset(ABC):
     modality: ClassVar[str]
     rules: ClassVar[dict[str, str]] = {}  # over several keys, as a model's
     has_source: ClassVar[bool] = False  # whether an example has a source beside it (`Spec.source`)
+    variant: ClassVar[str | None] = None  # an option between whose values no figure compares: shown with the name
     spec: Spec
     per_channel: "Dataset | None" = None  # whose images the channels are, where a label is the digits of theirs
     notes: tuple[str, ...] = ()  # what a user should know of the files found so far, such as those left out

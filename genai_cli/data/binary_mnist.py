@@ -29,6 +29,7 @@ class BinaryMnist(Dataset):
     """Handwritten digits in black and white: binarised once for all (static) or whenever they are seen (dynamic)."""
 
     modality = "image"
+    variant = "binarisation"
     rules = {"binarisation == 'dynamic' or seed == 0": "the static digits are drawn already: seed belongs to dynamic"}
 
     def __init__(

@@ -132,8 +132,9 @@ def dead_codebook(curves: Curves, facts: Facts) -> Symptom | None:
     for key, curve in curves.points.items():
         recent = curve[-facts.patience :]
         is_late = len(recent) == facts.patience and recent[0][0] > facts.total_steps / 10
-        if "perplexity" in key.rpartition("/")[2] and is_late and all(value < limit for _, value in recent):
-            words = f"the codes use {recent[-1][1]:.1f} of {facts.codebook_size} entries (perplexity)"
+        name = key.rpartition("/")[2]  # perplexity, or of several levels perplexity_0 and so on
+        if "perplexity" in name and is_late and all(value < limit for _, value in recent):
+            words = f"the codes use {recent[-1][1]:.1f} of {facts.codebook_size} entries ({name})"
             return Symptom(recent[0][0], words)
     return None
 

@@ -59,6 +59,20 @@ def share_interval(values: Tensor) -> tuple[float, float]:
     return min(share, max(0.0, centre - reach)), max(share, min(1.0, centre + reach))
 
 
+def standard_error(values: Tensor, *, weight: Tensor | None = None) -> float:
+    """Of the mean of `values` (N,), weighted by `weight` (N,): s / sqrt(N) where all weights are the same.
+
+    Else that of a ratio of sums (Cochran 1977, chapter 6): sqrt(N / (N - 1) sum w^2 (x - mean)^2) / sum w. NaN of one.
+    """
+    values = values.double().cpu()
+    weight = torch.ones_like(values) if weight is None else weight.double().cpu()
+    if len(values) < 2:
+        return math.nan
+    mean = (weight * values).sum() / weight.sum()
+    spread = (weight * (values - mean)).square().sum() * len(values) / (len(values) - 1)
+    return (spread.sqrt() / weight.sum()).item()
+
+
 def mean_interval(
     values: Tensor, *, seed: int, weight: Tensor | None = None, num_replicates: int = REPLICATES
 ) -> tuple[float, float]:

@@ -8,6 +8,7 @@
        {"name": "frechet",                      unique in the list
         "value": 3.21,                          null where it is not finite
         "interval": [3.05, 3.37],               95 %, bootstrap; null where there is none
+        "standard_error": null,                 of the mean, where the value is one of the model's figures of examples
         "unit": "squared feature distance",
         "better": "lower",                      lower, higher, none
         "believed": true, "why_not": null,      else a sentence
@@ -53,6 +54,7 @@ class Metric:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, float] = field(default_factory=dict)
     why_not: str | None = None  # why it must not be believed
+    standard_error: float | None = None  # of a mean over examples
 
     @property
     def believed(self) -> bool:
@@ -77,7 +79,9 @@ class Metric:
     def _plain(self) -> dict[str, Any]:
         computed = {"believed": self.believed, "protocol_id": self.protocol_id}
         controls = {key: value for key, value in self.controls.items() if math.isfinite(value)}
-        return {**asdict(self), **computed, "controls": controls, "interval": self.interval and list(self.interval)}
+        error = self.standard_error if math.isfinite(self.standard_error or 0.0) else None
+        shown = {"controls": controls, "interval": self.interval and list(self.interval), "standard_error": error}
+        return {**asdict(self), **computed, **shown}
 
 
 def evaluation_record(metrics: Sequence[Metric], *, voided: Sequence[str], notes: Sequence[str], **about: Any) -> dict:

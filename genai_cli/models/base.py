@@ -44,6 +44,8 @@ class GenerativeModel(nn.Module, ABC):
     modalities: ClassVar[tuple[str, ...]]  # of data it can be trained on: keys of DATA_KEYS, such as "image"
     rules: ClassVar[dict[str, str]] = {}  # "width % heads == 0": "width must be divisible by heads"
     tiny: ClassVar[dict[str, Any]] = {}  # options of the smallest instance that is still all of the model; for tests
+    # Options of samples that models of its kind have and this has not, and why: {"latent": "..."}.
+    without: ClassVar[dict[str, str]] = {}
     # What keys of `evaluate` mean, where metrics/likelihood.py does not know: {"nll": "nats, exact -log p(x)"}.
     figures: Mapping[str, str] = {}
     monitor: ClassVar[str | None] = None  # the key of `evaluate` whose lowest mean marks the best checkpoint

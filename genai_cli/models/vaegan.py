@@ -7,6 +7,7 @@ Dis_l(x~), which forgives a shift of a pixel and not a blur; three players, as i
 import math
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,8 @@ from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.adversarial import discriminator_loss, nonsaturating
 from genai_cli.nn.coders import build_decoder, build_encoder
 from genai_cli.nn.conv import halving
-from genai_cli.nn.gaussians import kl_to_standard_normal, reparameterise
+from genai_cli.nn.gaussians import active_units, kl_to_standard_normal, mutual_information, reparameterise
+from genai_cli.nn.latents import CodeMemory
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import flatten_to_unit, tanh_to_range, to_unit
 from genai_cli.nn.rows import alternate_rows
@@ -51,6 +53,7 @@ class VAEGAN(GenerativeModel):
         self.encoder = build_encoder(spec, 2 * latent_dim, activation=nn.SiLU, **size)
         self.decoder = build_decoder(spec, latent_dim, math.prod(spec.shape), activation=nn.SiLU, **size)
         self.discriminator = Discriminator(spec, [width, 2 * width])
+        self.codes = CodeMemory(latent_dim)
 
     def train_step(self, step: Step) -> None:
         step.minimize("encoder", self.encoder_loss)
@@ -60,7 +63,9 @@ class VAEGAN(GenerativeModel):
     def encoder_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """beta KL - E log p(Dis_l(x) | z)."""
         mu, logvar = self.posterior(batch["image"])
-        reconstruction = self.decode(reparameterise(mu, logvar, batch.random.normal(self.latent_dim)))
+        latent = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
+        self.codes.update(latent)
+        reconstruction = self.decode(latent)
         kl = kl_to_standard_normal(mu, logvar).mean()
         error = self.feature_error(batch["image"], reconstruction)
         return self.beta * kl + error, {"kl": kl, "feature_error": error}
@@ -98,8 +103,11 @@ class VAEGAN(GenerativeModel):
         mu, logvar = self.encoder(flatten_to_unit(x, self.spec.value_range)).float().chunk(2, dim=1)
         return mu, logvar
 
-    def sample(self, random: RowRandom) -> Tensor:
-        return self.decode(self.draw_latent(random))
+    def sample(self, random: RowRandom, *, latent: Literal["prior", "gaussian", "gmm", "flow"] = "prior") -> Tensor:
+        """Decoded draws from the prior, or from what is fitted to codes drawn for training examples."""
+        if latent != "prior" and self.codes.count == 0:
+            raise ValueError(f"latent={latent} is fitted to codes of training, and this run has kept none: use prior")
+        return self.decode(self.codes.draw(random, latent))
 
     def draw_latent(self, random: RowRandom) -> Tensor:
         return random.normal(self.latent_dim)
@@ -124,6 +132,12 @@ class VAEGAN(GenerativeModel):
         mu, logvar = self.posterior(x)
         error = to_unit(self.decode(mu), self.spec.value_range) - to_unit(x, self.spec.value_range)
         return {"squared_error": error.flatten(1).square().sum(1), "kl": kl_to_standard_normal(mu, logvar)}
+
+    def statistics(self, batch: Batch) -> dict[str, float]:
+        """How much of the code is in use: no more than a few units, and few nats, where the posterior has collapsed."""
+        mu, logvar = self.posterior(batch["image"])
+        z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
+        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Rows of data, each above the row of their reconstructions."""

@@ -21,7 +21,7 @@ from genai_cli.nn.adversarial import discriminator_loss, nonsaturating
 from genai_cli.nn.code_prior import CodePrior
 from genai_cli.nn.conv import halving
 from genai_cli.nn.perceptual import ImageClassifier
-from genai_cli.nn.quantize import FiniteScalarQuantizer, Quantized, VectorQuantizer, perplexity
+from genai_cli.nn.quantize import FiniteScalarQuantizer, Quantized, VectorQuantizer, perplexities
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import from_unit, to_unit
 from genai_cli.nn.residual import MapDecoder, MapEncoder
@@ -52,6 +52,14 @@ class VQVAE(GenerativeModel):
             "finite scalar quantisation has 64, 256, 512, 1024 or 4096 codes"
         ),
         "adversarial > 0 or adversarial_start == 0": "without a discriminator nothing starts: set adversarial, too",
+    }
+
+    without = {
+        "latent": (
+            "an image's numbers before the quantiser are too many to fit a density to afterwards, so its prior is the "
+            "transformer that learned the codes beside it (temperature=0.9); to train another on this run: "
+            "dataset=codes or dataset=latents"
+        ),
     }
 
     def __init__(
@@ -118,8 +126,8 @@ class VQVAE(GenerativeModel):
         reconstruction = self.reconstruct(quantized.vectors)
         error = (reconstruction - x).square().flatten(1).sum(1).mean()
         commitment = quantized.commitment.sum() / len(x)  # over the positions of an image
-        used = perplexity(quantized.indices, self.quantizer.num_codes)
-        metrics = {"squared_error": error, "commitment": commitment, "perplexity": used}
+        used = perplexities(quantized.indices, self.quantizer.num_codes)
+        metrics = {"squared_error": error, "commitment": commitment, **used}
         loss = error + self.commitment * commitment
         if self.classifier is not None:
             metrics["perceptual"] = self.classifier.distance(reconstruction, x).mean()

@@ -11,7 +11,7 @@ these alone: it is computed when first asked for, and never depends on when or h
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,12 @@ class CodeMemory(nn.Module):
         places = (self.count + torch.arange(len(codes), device=codes.device)) % capacity
         self.codes[places] = codes
         self.count += len(codes)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Of a checkpoint from before its model remembered codes, none."""
+        if not any(key.startswith(prefix) for key in state):
+            state |= {prefix + name: torch.zeros_like(buffer) for name, buffer in self.named_buffers()}
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def remembered(self) -> Tensor:
         """(N, D), N <= capacity."""

@@ -135,6 +135,16 @@ class FiniteScalarQuantizer(nn.Module):
         return torch.tanh(z) * half_width + (self.levels - 1) / 2
 
 
+def perplexities(indices: Tensor, num_codes: int) -> dict[str, Tensor]:
+    """`perplexity` of the codes (N, Q) to log: of each level by itself, where there are several.
+
+    Of all levels together it would hide a dead one: 256 codes of one level and a single code of the other are 31.6.
+    """
+    if indices.shape[1] == 1:
+        return {"perplexity": perplexity(indices, num_codes)}
+    return {f"perplexity_{level}": perplexity(column, num_codes) for level, column in enumerate(indices.T)}
+
+
 def perplexity(indices: Tensor, num_codes: int) -> Tensor:
     """How many codes are in use, as exp of the entropy of their shares among all ranks' `indices`: 1 to `num_codes`."""
     counts = sum_over_ranks(torch.bincount(indices.flatten(), minlength=num_codes).float())

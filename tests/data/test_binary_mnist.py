@@ -1,10 +1,12 @@
 """Binary MNIST: the static files in both layouts, and pixels that are drawn anew as a function of (seed, step, row)."""
 
+import dataclasses
+
 import numpy
 import pytest
 import torch
 
-from genai_cli import registry
+from genai_cli import cli, registry
 from genai_cli.config import OptimizerConfig, TrainConfig
 from genai_cli.data.base import Batch, DataError
 from genai_cli.data.binary_mnist import COUNTS, PACKED, TEXT, BinaryMnist, draw_bits
@@ -12,9 +14,11 @@ from genai_cli.data.mnist import Mnist
 from genai_cli.engine.batches import Batches
 from genai_cli.engine.distributed import World
 from genai_cli.engine.step import OptimizerStep
+from genai_cli.metrics.record import read_records
 from genai_cli.models.base import GenerativeModel
 from genai_cli.registry import DATASET
-from genai_cli.schema import ConfigError, check_train
+from genai_cli.runs import name_of_data
+from genai_cli.schema import ConfigError, check_train, read_run_config
 
 SMALL = {"model": {"name": "vae"}, "train": {"steps": 5}}
 
@@ -136,3 +140,23 @@ def test_the_same_digit_is_drawn_anew_in_every_step(dynamic):
     grey = batches.fetch(4, 0, 0)["grey"]
     for value, sign in ((0, -1), (255, 1)):  # black and white pixels stay so
         assert (epochs[0]["image"][grey == value] == sign).all()
+
+
+def test_the_binarisation_stands_beside_the_name_wherever_figures_do(tmp_path, capsys):
+    """Static and dynamic figures do not compare, so no heading calls them the same."""
+    words = ["model=vae", "dataset=binary_mnist", "dataset.binarisation=dynamic"]
+    small = ["model.width=8", "model.latent_dim=2", "model.depth=1", "train.steps=2", "train.evaluate_every=null"]
+    run = tmp_path / "run"
+    assert cli.run(["train", *words, *small, "logger=none", "device=cpu", f"run.dir={run}"]) == 0
+    config = read_run_config(run)
+    other = dataclasses.replace(config, dataset={**config.dataset, "binarisation": "static"})
+    assert name_of_data(other) == "binary_mnist (static)" != name_of_data(config)
+    assert name_of_data(dataclasses.replace(config, dataset={"name": "mnist"})) == "mnist"
+    capsys.readouterr()
+    assert cli.run(["evaluate", f"run={run}", "metrics=[figures]", "device=cpu"]) == 0
+    assert "vae on binary_mnist (dynamic), " in capsys.readouterr().out
+    assert read_records(run)[-1]["dataset"] == "binary_mnist (dynamic)"
+    assert cli.run(["compare", f"runs=[{run}]", "metrics=[figures]", "device=cpu", f"out={tmp_path / 'out'}"]) == 0
+    assert "Trained on binary_mnist (dynamic)." in (tmp_path / "out" / "compare.html").read_text()
+    assert cli.run(["report", f"run={run}", "device=cpu", "examples=100"]) == 0
+    assert "vae on binary_mnist (dynamic)" in (run / "report.html").read_text()

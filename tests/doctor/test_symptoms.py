@@ -74,6 +74,8 @@ def test_posterior_collapse_by_units_or_by_information():
 def test_a_codebook_of_few_entries_in_use_is_dead():
     assert symptoms.dead_codebook(curves(model__perplexity=[9, 2, 2, 2]), FACTS)
     assert symptoms.dead_codebook(curves(model__perplexity=[90, 60, 50, 40]), FACTS) is None
+    of_two_levels = curves(model__perplexity_0=[200] * 4, model__perplexity_1=[1] * 4)
+    assert symptoms.dead_codebook(of_two_levels, FACTS).evidence == "the codes use 1.0 of 256 entries (perplexity_1)"
     assert symptoms.dead_codebook(curves(model__perplexity=[2, 2, 2]), FACTS) is None, "it has hardly begun"
     without = dataclasses.replace(FACTS, codebook_size=None)
     assert symptoms.dead_codebook(curves(model__perplexity=[2, 2, 2, 2]), without) is None, "of a language model"

@@ -115,6 +115,9 @@ def test_text_has_nats_and_bits_per_character_chunked_and_sliding(tmp_path):
     assert found["nats_per_character"]["value"] == pytest.approx(per_token)
     assert found["nll"]["protocol"]["bound"] == "exact" and found["nll"]["unit"] == "nats per token"
     assert sliding["value"] < chunked["value"] * 1.02 < chunked["controls"]["uniform"]
+    for name in ("nll", "nats_per_character", "bits_per_character", "bits_per_character_sliding"):
+        (low, high), error = found[name]["interval"], found[name]["standard_error"]
+        assert 2 < (high - low) / error < 6, "a 95 % interval is about four standard errors wide, in the same unit"
 
 
 def test_two_folders_of_images_are_compared_without_a_model(tmp_path, capsys):

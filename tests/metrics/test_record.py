@@ -19,7 +19,7 @@ def test_record_reads_back(tmp_path):
     assert found["metrics"][0] == {
         "name": "frechet", "value": 1.5, "interval": [1.0, 2.0], "unit": "squared feature distance", "better": "lower",
         "believed": True, "why_not": None, "protocol_id": METRIC.protocol_id,
-        "protocol": {"n_fake": 10}, "controls": {"real": 0.1},
+        "protocol": {"n_fake": 10}, "controls": {"real": 0.1}, "standard_error": None,
     }  # fmt: skip
 
 
@@ -43,6 +43,11 @@ def test_an_interval_or_control_that_is_not_finite_is_left_out():
     assert (record["value"], record["interval"], record["controls"]) == (1.0, None, {"noise": 3.0})
     assert record["why_not"] == "too few examples for an interval"
     json.dumps(record, allow_nan=False)
+
+
+def test_a_standard_error_that_is_not_finite_is_left_out():
+    for error, kept in ((float("nan"), None), (0.5, 0.5), (0.0, 0.0)):
+        assert Metric("nll", 1.0, (0.0, 2.0), "nats", "lower", standard_error=error).to_json()["standard_error"] == kept
 
 
 def test_doubts_add_up():

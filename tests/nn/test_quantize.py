@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genai_cli.nn.quantize import Codebook, FiniteScalarQuantizer, VectorQuantizer, perplexity
+from genai_cli.nn.quantize import Codebook, FiniteScalarQuantizer, VectorQuantizer, perplexities, perplexity
 
 
 def seeded(*shape: int) -> Tensor:
@@ -95,3 +95,11 @@ def test_finite_scalars_reach_every_code_with_equal_shares_of_the_tanh():
 def test_perplexity_counts_the_codes_in_use():
     assert perplexity(torch.zeros(10, 1, dtype=torch.long), 8).item() == pytest.approx(1)
     assert perplexity(torch.arange(40)[:, None] % 5, 8).item() == pytest.approx(5)
+
+
+def test_perplexity_of_a_level_is_not_hidden_by_another():
+    codes = torch.stack([torch.zeros(512, dtype=torch.long), torch.arange(512) % 256], dim=1)
+    assert perplexity(codes, 256).item() == pytest.approx(31.6, abs=0.1), "what both together would say"
+    found = {name: value.item() for name, value in perplexities(codes, 256).items()}
+    assert found == {"perplexity_0": pytest.approx(1), "perplexity_1": pytest.approx(256)}
+    assert perplexities(codes[:, 1:], 256)["perplexity"].item() == pytest.approx(256)

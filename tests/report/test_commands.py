@@ -108,6 +108,7 @@ def test_compare_puts_runs_into_one_table(runs: Path, tmp_path: Path, capsys):
     assert cli.run(["compare", *words, f"out={out}"]) == ExitCode.DONE
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("gan", "ddpm", "frechet", "parameters"))
+    assert "Trained on toy2d. 200 samples each" in printed
     contestants = json.loads((out / "compare.json").read_text())
     assert [each["name"] for each in contestants] == ["gan", "ddpm"]
     assert all(each["metrics"]["frechet"]["interval"] for each in contestants)
