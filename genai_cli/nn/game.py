@@ -85,6 +85,8 @@ class Game(nn.Module):
             loss, metrics = loss + term, metrics | more
         if self.training:
             self._observe(real_logits, fake_logits)
+        if isinstance(self.augment, AdaptiveAugment):
+            metrics["augment_probability"] = self.augment.p.clone()  # of this step
         if is_penalised:
             penalty = self._penalty(lambda x: logits_of(judge(x)), real, fake, real_logits, fake_logits, random)
             metrics["penalty"] = penalty
@@ -136,7 +138,7 @@ class Game(nn.Module):
         if self.lecam is not None:
             self.lecam.follow(real_logits, fake_logits)
         if isinstance(self.augment, AdaptiveAugment):
-            self.augment.observe(real_logits)
+            self.augment.observe(real_logits - self.loss.undecided)
 
     def _penalty(
         self, judge: Judge, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor, random: RowRandom
@@ -235,6 +237,12 @@ def _check(
                     f"model.{key}={value} has no effect with model.regularizer={regularizer}, which is no term of the "
                     f"loss: set model.{key}={remedy}, or use model.regularizer=gp, r1, r2, r1r2, lecam or consistency"
                 )
+    if augment == "ada" and LOSSES[loss].undecided is None:
+        decided = ", ".join(name for name, each in LOSSES.items() if each.undecided is not None)
+        raise ValueError(
+            f"model.augment=ada with model.loss={loss} has nothing to go by: it counts the data that D takes for data, "
+            f"and in this loss no output of D means that; use model.loss={decided}, or model.augment=diffaug"
+        )
     is_image = spec.modality == "image"
     if not is_image and augment != "none":
         raise ValueError(

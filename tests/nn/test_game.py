@@ -106,6 +106,36 @@ def test_state_follows_training_alone():
     assert not Game(IMAGES, loss="nonsaturating").state_dict()
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_ada_begins_to_count_where_the_discriminator_cannot_tell(loss):
+    """There the best constant D of each loss stays: one a little above it takes all data for data, one below none."""
+    level = LOSSES[loss].undecided
+    if level is None:
+        with pytest.raises(
+            ValueError, match=rf"ada with model\.loss={loss} .*nonsaturating, minimax, lsgan, hinge, or"
+        ):
+            Game(IMAGES, loss=loss, regularizer="r1", augment="ada")
+        constant = torch.zeros(3, 1)
+        torch.testing.assert_close(*(LOSSES[loss].discriminator(constant + c, constant + c) for c in (0.0, 7.0)))
+        return
+    output = torch.full((3, 1), level, requires_grad=True)
+    assert torch.autograd.grad(LOSSES[loss].discriminator(output, output), output)[0].abs().max() < 1e-6
+    for logit, count in ((level + 0.1, 4), (level, 0), (level - 0.1, -4)):
+        game = Game(IMAGES, loss=loss, augment="ada")
+        game.discriminator_loss(lambda x, logit=logit: torch.full((len(x), 1), logit), images(0), images(1), random())
+        assert game.augment.signs.tolist() == [count, 4]
+
+
+def test_what_ada_does_is_a_metric_of_its_own():
+    game = Game(IMAGES, loss="hinge", augment="ada")
+    game.augment.p.fill_(0.3)
+    _, metrics = game.discriminator_loss(judge(), images(0), images(1), random())
+    game.augment.p.fill_(0.4)
+    assert metrics["augment_probability"].item() == pytest.approx(0.3)
+    _, plain = Game(IMAGES, loss="hinge", augment="diffaug").discriminator_loss(judge(), images(0), images(1), random())
+    assert plain.keys() == metrics.keys() - {"augment_probability"}
+
+
 @pytest.mark.parametrize(("loss", "regularizer"), list(itertools.product(LOSSES, REGULARIZERS)))
 def test_every_sensible_combination_of_convolutions_gives_finite_gradients(loss, regularizer):
     if loss == "wgan" and regularizer in ("none", "consistency"):
