@@ -45,6 +45,10 @@ class BigGAN(GenerativeModel):
         class_dim: PositiveInt = 32,
         width: PositiveInt = 16,
         loss: Literal["nonsaturating", "minimax", "lsgan", "wgan", "hinge", "relativistic"] = "hinge",
+        regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "lecam", "consistency"] = "none",
+        regularizer_weight: PositiveFloat | None = None,
+        regularizer_every: PositiveInt = 1,
+        spectral: bool = True,
         critic_steps: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
         orthogonal_weight: NonNegativeFloat = 1e-4,
@@ -55,7 +59,10 @@ class BigGAN(GenerativeModel):
             raise ValueError("model=biggan needs data with classes, and these have none: use model=r3gan or dcgan")
         self.latent_dim, self.num_classes = latent_dim, len(spec.classes)
         self.orthogonal_weight, self.diversity_weight = orthogonal_weight, diversity_weight
-        self.game = Game(spec, loss=loss, regularizer="spectral", critic_steps=critic_steps, augment=augment)
+        self.game = Game(
+            spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
+            regularizer_every=regularizer_every, spectral=spectral, critic_steps=critic_steps, augment=augment,
+        )  # fmt: skip
         self.batches_per_step = critic_steps
         base, num_stages = split_side(spec.shape)
         channels = [width * 2**stage for stage in range(num_stages + 1)]  # from fine to coarse
@@ -65,8 +72,9 @@ class BigGAN(GenerativeModel):
         self.apply(orthogonal)
         nn.init.normal_(self.classes.weight)  # each of its numbers as loud as one of z
         self.to(memory_format=torch.channels_last)
-        spectrally_normalise(self.generator)
-        spectrally_normalise(self.discriminator)
+        if spectral:
+            spectrally_normalise(self.generator)
+            spectrally_normalise(self.discriminator)
 
     def train_step(self, step: Step) -> None:
         self.game.play(step, self.discriminator_loss, self.generator_loss)
@@ -128,8 +136,8 @@ def truncated_normal(uniform: Tensor, limit: float) -> Tensor:
 def overlap(network: nn.Module) -> Tensor:
     """sum ||W W^T o (1 - I)||^2 over all layers (Eq. 3): how far filters are from orthogonal."""
     total = torch.zeros((), device=next(network.parameters()).device)
-    for name, weight in network.named_parameters():
-        if name.endswith("weight.original"):
+    for weight in network.parameters():
+        if weight.dim() > 1:  # not a bias, or a scale of a normalisation
             filters = weight.flatten(1)  # (out, in x height x width)
             # ||W W^T|| = ||W^T W||, of which the smaller is quickly made; the diagonal is of squared lengths.
             small = filters.t() @ filters if filters.shape[1] < filters.shape[0] else filters @ filters.t()

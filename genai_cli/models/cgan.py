@@ -48,6 +48,7 @@ class CGAN(GenerativeModel):
         regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "spectral", "lecam", "consistency"] = "none",
         regularizer_weight: PositiveFloat | None = None,
         regularizer_every: PositiveInt = 1,
+        spectral: bool = False,
         critic_steps: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
         discriminator_norm: Literal["auto", "batch", "layer", "none"] = "auto",
@@ -61,7 +62,7 @@ class CGAN(GenerativeModel):
         self.joins_class_to_z = generator_conditioning in ("both", "concat")
         self.game = Game(
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
-            regularizer_every=regularizer_every, critic_steps=critic_steps, augment=augment,
+            regularizer_every=regularizer_every, spectral=spectral, critic_steps=critic_steps, augment=augment,
         )  # fmt: skip
         self.batches_per_step = critic_steps
         base, num_stages = split_side(spec.shape)
@@ -71,12 +72,12 @@ class CGAN(GenerativeModel):
             norm_layer = partial(ConditionalBatchNorm, num_classes=self.num_classes)
         input_dim = latent_dim + self.num_classes * self.joins_class_to_z
         self.generator = Generator(spec, input_dim, base, channels[::-1], norm_layer)
-        discriminator_norm_layer = DISCRIMINATOR_NORMS[check_norm(discriminator_norm, regularizer)]
+        norm = check_norm(discriminator_norm, regularizer, is_spectral=self.game.is_spectral)
         self.discriminator = Discriminator(
-            spec.shape[0], self.num_classes, base, channels, conditioning, discriminator_norm_layer
+            spec.shape[0], self.num_classes, base, channels, conditioning, DISCRIMINATOR_NORMS[norm]
         )
         self.apply(initialise)
-        if regularizer == "spectral":
+        if self.game.is_spectral:
             spectrally_normalise(self.discriminator)
 
     def train_step(self, step: Step) -> None:

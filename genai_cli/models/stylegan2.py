@@ -17,13 +17,15 @@ from torch.nn import Parameter
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.convnets import split_side
-from genai_cli.nn.game import Game
+from genai_cli.nn.game import SECOND_DERIVATIVE, Game
 from genai_cli.nn.random import RowRandom, Twice
 from genai_cli.nn.ranges import clamp_to_range
 from genai_cli.nn.ranks import has_many_ranks, sum_over_ranks
 from genai_cli.nn.regularizers import likeness
 from genai_cli.nn.stylegan import Discriminator, Mapping, Synthesis
 from genai_cli.rules import FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
+
+LAZY = 16  # steps from one penalty on gradients to the next (Appendix B)
 
 
 class StyleGAN2(GenerativeModel):
@@ -54,16 +56,20 @@ class StyleGAN2(GenerativeModel):
         loss: Literal["nonsaturating", "minimax", "lsgan", "wgan", "hinge", "relativistic"] = "nonsaturating",
         regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "lecam", "consistency"] = "r1",
         regularizer_weight: PositiveFloat | None = None,
-        regularizer_every: PositiveInt = 16,
+        regularizer_every: PositiveInt | None = None,
+        critic_steps: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
     ):
         super().__init__(spec)
         self.latent_dim, self.mixing, self.diversity_weight = latent_dim, mixing, diversity_weight
         self.path_weight, self.path_every = path_weight, path_every
+        if regularizer_every is None:
+            regularizer_every = LAZY if regularizer in SECOND_DERIVATIVE else 1
         self.game = Game(
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
-            regularizer_every=regularizer_every, augment=augment,
+            regularizer_every=regularizer_every, critic_steps=critic_steps, augment=augment,
         )  # fmt: skip
+        self.batches_per_step = critic_steps
         base, num_stages = split_side(spec.shape)
         channels = [width * min(4, 2**stage) for stage in range(num_stages + 1)]  # from fine to coarse
         self.mapping = Mapping(latent_dim, mapping_depth)

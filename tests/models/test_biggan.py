@@ -49,6 +49,23 @@ def test_overlap_is_that_of_different_filters_alone():
     assert overlap(layer).item() == 2 * 6**2  # w1 . w2, twice
 
 
+def test_filters_are_kept_apart_also_without_spectral_normalisation():
+    """It is of the same weights: in orthogonal ones nothing overlaps, in others as much with as without."""
+    found = []
+    for spectral in (True, False):
+        model = build(spectral=spectral)
+        weights = [weight for weight in model.generator.parameters() if weight.dim() > 1]
+        layers = [layer for layer in model.generator.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        assert len(weights) == len(layers) and not any(
+            spectral ^ hasattr(layer, "parametrizations") for layer in layers
+        )
+        with torch.no_grad():
+            for weight in weights:
+                weight.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
+        found.append(overlap(model.generator))
+    assert torch.equal(*found) and found[0] > 1
+
+
 @pytest.mark.parametrize(("outputs", "inputs"), [(3, 8), (8, 3)])
 def test_overlap_is_the_papers_norm(outputs, inputs):
     torch.manual_seed(0)

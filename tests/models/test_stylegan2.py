@@ -98,6 +98,12 @@ def test_regularisers_come_at_their_intervals():
         assert ("penalty" in turns.metrics["discriminator"]) == (number % 2 == 0)
 
 
+def test_only_what_is_dear_waits_for_its_interval():
+    every = {kind: build(regularizer=kind).game.every for kind in ("none", "gp", "r1", "r2", "r1r2", "lecam")}
+    assert every == {"none": 1, "gp": 16, "r1": 16, "r2": 16, "r1r2": 16, "lecam": 1}
+    assert build(regularizer="lecam", regularizer_every=4).game.every == 4
+
+
 @pytest.mark.parametrize(("mixing", "kinds"), [(0.0, {1}), (1.0, {2})])
 def test_an_image_has_one_latent_or_two_that_change_over_once(mixing, kinds):
     model = build(mixing=mixing)
