@@ -6,7 +6,6 @@ BigGAN-deep, every block sees all of z beside the class, and so does the first l
 class are held apart (Mao et al. 2019), for in small batches z would else be ignored.
 """
 
-import math
 from collections.abc import Iterable
 from functools import partial
 from typing import Literal
@@ -116,7 +115,7 @@ class BigGAN(GenerativeModel):
         if truncation is None:
             latent = random.normal(self.latent_dim)
         else:
-            latent = truncated_normal(random.uniform(self.latent_dim), truncation)
+            latent = random.truncated_normal(truncation, self.latent_dim)
         return self.generate(latent, labels)
 
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
@@ -124,13 +123,6 @@ class BigGAN(GenerativeModel):
 
     def ema_parameters(self) -> Iterable[Parameter]:
         return [*self.classes.parameters(), *self.generator.parameters()]
-
-
-def truncated_normal(uniform: Tensor, limit: float) -> Tensor:
-    """Uniform numbers in [0, 1) to normal ones given that they lie within `limit` of 0, by the inverse distribution."""
-    inside = math.erf(limit / math.sqrt(2))  # the probability of that
-    latent = math.sqrt(2) * torch.erfinv((2 * uniform.double() - 1) * inside)
-    return latent.clamp(-limit, limit).to(uniform.dtype)
 
 
 def overlap(network: nn.Module) -> Tensor:

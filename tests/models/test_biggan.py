@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from scipy.stats import truncnorm
 from torch import nn
 
 from genai_cli.data.base import Batch, Spec
-from genai_cli.models.biggan import BigGAN, overlap, truncated_normal
+from genai_cli.engine.sampling import draw
+from genai_cli.models.biggan import BigGAN, overlap
+from genai_cli.nn.paths import PathRandom
 from genai_cli.nn.random import BatchRandom, SampleRandom
 from genai_cli.nn.regularizers import spectrally_normalise
 from genai_cli.nn.resnet_gan import SelfAttention, UpBlock
@@ -19,14 +20,6 @@ def build(**options) -> BigGAN:
     return BigGAN(SPEC, **{"latent_dim": 4, "class_dim": 4, "width": 2, **options})
 
 
-@pytest.mark.parametrize("limit", [0.3, 1.0, 3.0])
-def test_truncated_numbers_have_the_truncated_distribution(limit):
-    uniform = torch.linspace(0.001, 0.999, 99)
-    expected = torch.from_numpy(truncnorm.ppf(uniform.double().numpy(), -limit, limit)).float()
-    torch.testing.assert_close(truncated_normal(uniform, limit), expected, atol=1e-5, rtol=1e-4)
-    assert truncated_normal(torch.tensor([0.0, 1 - 2**-24]), limit).abs().max() <= limit
-
-
 def test_a_number_of_a_class_is_as_loud_as_one_of_z():
     assert build(class_dim=512).classes.weight.std().item() == pytest.approx(1.0, abs=0.1)
 
@@ -36,6 +29,20 @@ def test_truncation_is_an_option_of_sampling():
     with torch.no_grad():
         whole, narrow = (model.sample(SampleRandom(0, range(30)), label=0, truncation=t) for t in (None, 0.01))
     assert narrow.std(0).mean() < 0.2 * whole.std(0).mean()
+
+
+def test_truncated_samples_lie_on_paths_too():
+    """They end in truncated samples, and differ from stop to stop."""
+    model, settings = build().eval(), {"batch_size": 8, "device": torch.device("cpu")}
+    whole, narrow = (
+        draw(model, 8, seed=0, num_stops=4, options={"label": 1, "truncation": t}, **settings) for t in (None, 0.01)
+    )
+    assert narrow.std(0).mean() < 0.2 * whole.std(0).mean()
+    latent = PathRandom(0, range(8), 4).truncated_normal(0.5, 4)
+    assert latent.abs().max() <= 0.5 and (latent[1:] != latent[:-1]).all()
+    path = draw(model, 4, seed=0, num_stops=4, options={"label": 1, "truncation": 0.5}, **settings)
+    with torch.no_grad():
+        torch.testing.assert_close(path, model.generate(latent[:4], torch.ones(4, dtype=torch.long)))
 
 
 def test_overlap_is_that_of_different_filters_alone():
