@@ -56,7 +56,8 @@ class BigGAN(GenerativeModel):
         super().__init__(spec)
         if not spec.classes:
             raise ValueError("model=biggan needs data with classes, and these have none: use model=r3gan or dcgan")
-        self.latent_dim, self.num_classes = latent_dim, len(spec.classes)
+        self.z_dim, self.num_classes = latent_dim, len(spec.classes)
+        self.latent_dim = class_dim + latent_dim  # of a code for `decode`: all that the generator is told
         self.orthogonal_weight, self.diversity_weight = orthogonal_weight, diversity_weight
         self.game = Game(
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
@@ -81,20 +82,20 @@ class BigGAN(GenerativeModel):
     def discriminator_loss(self, batch: Batch, *, regularize: bool = True) -> tuple[Tensor, Metrics]:
         label = batch["label"]
         with torch.no_grad():
-            fake = self.generate(batch.random.normal(self.latent_dim), label)
+            fake = self.generate(batch.random.normal(self.z_dim), label)
         judge = partial(self.judge, label=label)
         return self.game.discriminator_loss(judge, batch["image"], fake, batch.random, regularize=regularize)
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         label = batch["label"]
-        latent = batch.random.normal(self.latent_dim)
+        latent = batch.random.normal(self.z_dim)
         fake = self.generate(latent, label)
         loss, metrics = self.game.generator_loss(partial(self.judge, label=label), fake, batch["image"], batch.random)
         if self.orthogonal_weight > 0:
             metrics["overlap"] = overlap(self.generator)
             loss = loss + self.orthogonal_weight * metrics["overlap"]
         if self.diversity_weight > 0:
-            other = batch.random.normal(self.latent_dim)
+            other = batch.random.normal(self.z_dim)
             metrics["likeness"] = likeness(fake, self.generate(other, label), latent, other)
             loss = loss + self.diversity_weight * metrics["likeness"]
         return loss, metrics
@@ -104,19 +105,24 @@ class BigGAN(GenerativeModel):
         return self.discriminator(images, label)
 
     def generate(self, latent: Tensor, label: Tensor) -> Tensor:
-        """(B, latent_dim) and (B,) to (B, C, H, W)."""
-        condition = torch.cat([self.classes(label), latent], dim=1)
-        return tanh_to_range(self.generator(condition), self.spec.value_range)
+        """z (B, z_dim) and classes (B,) to (B, C, H, W)."""
+        return self.decode(torch.cat([self.classes(label), latent], dim=1))
 
     def sample(
         self, random: RowRandom, *, label: NonNegativeInt | None = None, truncation: PositiveFloat | None = None
     ) -> Tensor:
         labels = sample_labels(random, self.num_classes, label)
-        if truncation is None:
-            latent = random.normal(self.latent_dim)
-        else:
-            latent = random.truncated_normal(truncation, self.latent_dim)
+        latent = random.normal(self.z_dim) if truncation is None else random.truncated_normal(truncation, self.z_dim)
         return self.generate(latent, labels)
+
+    def draw_latent(self, random: RowRandom) -> Tensor:
+        """The embedding of the class, and z."""
+        labels = sample_labels(random, self.num_classes)
+        return torch.cat([self.classes(labels), random.normal(self.z_dim)], dim=1)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Between two classes as between two z: the embedding of a class is a vector as any (Section 4, Figure 8)."""
+        return tanh_to_range(self.generator(latent), self.spec.value_range)
 
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         return {"discriminator": self.discriminator.parameters(), "generator": self.ema_parameters()}

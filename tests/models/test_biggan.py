@@ -45,6 +45,17 @@ def test_truncated_samples_lie_on_paths_too():
         torch.testing.assert_close(path, model.generate(latent[:4], torch.ones(4, dtype=torch.long)))
 
 
+def test_a_code_decodes_to_the_sample_that_begins_with_it():
+    model = build().eval()
+    with torch.no_grad():
+        latent = model.draw_latent(SampleRandom(0, range(6)))
+        assert torch.equal(model.decode(latent), model.sample(SampleRandom(0, range(6))))
+        # Of sample 0 and sample 3 the class is one: a walk between them stays there.
+        walk = torch.lerp(latent[0], latent[3], 0.5)
+        z = torch.lerp(latent[0, 4:], latent[3, 4:], 0.5)
+        torch.testing.assert_close(model.decode(walk[None]), model.generate(z[None], torch.tensor([0])))
+
+
 def test_overlap_is_that_of_different_filters_alone():
     layer = nn.Linear(3, 2, bias=False)
     spectrally_normalise(layer)
