@@ -6,7 +6,6 @@ BigGAN-deep, every block sees all of z beside the class, and so does the first l
 class are held apart (Mao et al. 2019), for in small batches z would else be ignored.
 """
 
-import math
 from collections.abc import Iterable
 from functools import partial
 from typing import Literal
@@ -45,6 +44,10 @@ class BigGAN(GenerativeModel):
         class_dim: PositiveInt = 32,
         width: PositiveInt = 16,
         loss: Literal["nonsaturating", "minimax", "lsgan", "wgan", "hinge", "relativistic"] = "hinge",
+        regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "lecam", "consistency"] = "none",
+        regularizer_weight: PositiveFloat | None = None,
+        regularizer_every: PositiveInt = 1,
+        spectral: bool = True,
         critic_steps: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
         orthogonal_weight: NonNegativeFloat = 1e-4,
@@ -53,9 +56,13 @@ class BigGAN(GenerativeModel):
         super().__init__(spec)
         if not spec.classes:
             raise ValueError("model=biggan needs data with classes, and these have none: use model=r3gan or dcgan")
-        self.latent_dim, self.num_classes = latent_dim, len(spec.classes)
+        self.z_dim, self.num_classes = latent_dim, len(spec.classes)
+        self.latent_dim = class_dim + latent_dim  # of a code for `decode`: all that the generator is told
         self.orthogonal_weight, self.diversity_weight = orthogonal_weight, diversity_weight
-        self.game = Game(spec, loss=loss, regularizer="spectral", critic_steps=critic_steps, augment=augment)
+        self.game = Game(
+            spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
+            regularizer_every=regularizer_every, spectral=spectral, critic_steps=critic_steps, augment=augment,
+        )  # fmt: skip
         self.batches_per_step = critic_steps
         base, num_stages = split_side(spec.shape)
         channels = [width * 2**stage for stage in range(num_stages + 1)]  # from fine to coarse
@@ -65,8 +72,9 @@ class BigGAN(GenerativeModel):
         self.apply(orthogonal)
         nn.init.normal_(self.classes.weight)  # each of its numbers as loud as one of z
         self.to(memory_format=torch.channels_last)
-        spectrally_normalise(self.generator)
-        spectrally_normalise(self.discriminator)
+        if spectral:
+            spectrally_normalise(self.generator)
+            spectrally_normalise(self.discriminator)
 
     def train_step(self, step: Step) -> None:
         self.game.play(step, self.discriminator_loss, self.generator_loss)
@@ -74,20 +82,20 @@ class BigGAN(GenerativeModel):
     def discriminator_loss(self, batch: Batch, *, regularize: bool = True) -> tuple[Tensor, Metrics]:
         label = batch["label"]
         with torch.no_grad():
-            fake = self.generate(batch.random.normal(self.latent_dim), label)
+            fake = self.generate(batch.random.normal(self.z_dim), label)
         judge = partial(self.judge, label=label)
         return self.game.discriminator_loss(judge, batch["image"], fake, batch.random, regularize=regularize)
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         label = batch["label"]
-        latent = batch.random.normal(self.latent_dim)
+        latent = batch.random.normal(self.z_dim)
         fake = self.generate(latent, label)
         loss, metrics = self.game.generator_loss(partial(self.judge, label=label), fake, batch["image"], batch.random)
         if self.orthogonal_weight > 0:
             metrics["overlap"] = overlap(self.generator)
             loss = loss + self.orthogonal_weight * metrics["overlap"]
         if self.diversity_weight > 0:
-            other = batch.random.normal(self.latent_dim)
+            other = batch.random.normal(self.z_dim)
             metrics["likeness"] = likeness(fake, self.generate(other, label), latent, other)
             loss = loss + self.diversity_weight * metrics["likeness"]
         return loss, metrics
@@ -97,19 +105,24 @@ class BigGAN(GenerativeModel):
         return self.discriminator(images, label)
 
     def generate(self, latent: Tensor, label: Tensor) -> Tensor:
-        """(B, latent_dim) and (B,) to (B, C, H, W)."""
-        condition = torch.cat([self.classes(label), latent], dim=1)
-        return tanh_to_range(self.generator(condition), self.spec.value_range)
+        """z (B, z_dim) and classes (B,) to (B, C, H, W)."""
+        return self.decode(torch.cat([self.classes(label), latent], dim=1))
 
     def sample(
         self, random: RowRandom, *, label: NonNegativeInt | None = None, truncation: PositiveFloat | None = None
     ) -> Tensor:
         labels = sample_labels(random, self.num_classes, label)
-        if truncation is None:
-            latent = random.normal(self.latent_dim)
-        else:
-            latent = truncated_normal(random.uniform(self.latent_dim), truncation)
+        latent = random.normal(self.z_dim) if truncation is None else random.truncated_normal(truncation, self.z_dim)
         return self.generate(latent, labels)
+
+    def draw_latent(self, random: RowRandom) -> Tensor:
+        """The embedding of the class, and z."""
+        labels = sample_labels(random, self.num_classes)
+        return torch.cat([self.classes(labels), random.normal(self.z_dim)], dim=1)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Between two classes as between two z: the embedding of a class is a vector as any (Section 4, Figure 8)."""
+        return tanh_to_range(self.generator(latent), self.spec.value_range)
 
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         return {"discriminator": self.discriminator.parameters(), "generator": self.ema_parameters()}
@@ -118,18 +131,11 @@ class BigGAN(GenerativeModel):
         return [*self.classes.parameters(), *self.generator.parameters()]
 
 
-def truncated_normal(uniform: Tensor, limit: float) -> Tensor:
-    """Uniform numbers in [0, 1) to normal ones given that they lie within `limit` of 0, by the inverse distribution."""
-    inside = math.erf(limit / math.sqrt(2))  # the probability of that
-    latent = math.sqrt(2) * torch.erfinv((2 * uniform.double() - 1) * inside)
-    return latent.clamp(-limit, limit).to(uniform.dtype)
-
-
 def overlap(network: nn.Module) -> Tensor:
     """sum ||W W^T o (1 - I)||^2 over all layers (Eq. 3): how far filters are from orthogonal."""
     total = torch.zeros((), device=next(network.parameters()).device)
-    for name, weight in network.named_parameters():
-        if name.endswith("weight.original"):
+    for weight in network.parameters():
+        if weight.dim() > 1:  # not a bias, or a scale of a normalisation
             filters = weight.flatten(1)  # (out, in x height x width)
             # ||W W^T|| = ||W^T W||, of which the smaller is quickly made; the diagonal is of squared lengths.
             small = filters.t() @ filters if filters.shape[1] < filters.shape[0] else filters @ filters.t()

@@ -48,6 +48,7 @@ class CGAN(GenerativeModel):
         regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "spectral", "lecam", "consistency"] = "none",
         regularizer_weight: PositiveFloat | None = None,
         regularizer_every: PositiveInt = 1,
+        spectral: bool = False,
         critic_steps: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
         discriminator_norm: Literal["auto", "batch", "layer", "none"] = "auto",
@@ -56,12 +57,13 @@ class CGAN(GenerativeModel):
         super().__init__(spec)
         if not spec.classes:
             raise ValueError("model=cgan needs data with classes, and these have none: use model=dcgan")
-        self.latent_dim, self.num_classes, self.conditioning = latent_dim, len(spec.classes), conditioning
+        self.z_dim, self.num_classes, self.conditioning = latent_dim, len(spec.classes), conditioning
+        self.latent_dim = latent_dim + self.num_classes  # of a code for `decode`, which says the class as well
         self.diversity_weight = diversity_weight
         self.joins_class_to_z = generator_conditioning in ("both", "concat")
         self.game = Game(
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
-            regularizer_every=regularizer_every, critic_steps=critic_steps, augment=augment,
+            regularizer_every=regularizer_every, spectral=spectral, critic_steps=critic_steps, augment=augment,
         )  # fmt: skip
         self.batches_per_step = critic_steps
         base, num_stages = split_side(spec.shape)
@@ -71,12 +73,12 @@ class CGAN(GenerativeModel):
             norm_layer = partial(ConditionalBatchNorm, num_classes=self.num_classes)
         input_dim = latent_dim + self.num_classes * self.joins_class_to_z
         self.generator = Generator(spec, input_dim, base, channels[::-1], norm_layer)
-        discriminator_norm_layer = DISCRIMINATOR_NORMS[check_norm(discriminator_norm, regularizer)]
+        norm = check_norm(discriminator_norm, regularizer, is_spectral=self.game.is_spectral)
         self.discriminator = Discriminator(
-            spec.shape[0], self.num_classes, base, channels, conditioning, discriminator_norm_layer
+            spec.shape[0], self.num_classes, base, channels, conditioning, DISCRIMINATOR_NORMS[norm]
         )
         self.apply(initialise)
-        if regularizer == "spectral":
+        if self.game.is_spectral:
             spectrally_normalise(self.discriminator)
 
     def train_step(self, step: Step) -> None:
@@ -85,7 +87,7 @@ class CGAN(GenerativeModel):
     def discriminator_loss(self, batch: Batch, *, regularize: bool = True) -> tuple[Tensor, Metrics]:
         label = batch["label"]
         with torch.no_grad():
-            fake = self.generate(batch.random.normal(self.latent_dim), label)
+            fake = self.generate(batch.random.normal(self.z_dim), label)
         return self.game.discriminator_loss(
             partial(self.discriminator, label=label), batch["image"], fake, batch.random,
             regularize=regularize, further=self._classify(label),
@@ -93,26 +95,36 @@ class CGAN(GenerativeModel):
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         label = batch["label"]
-        latent = batch.random.normal(self.latent_dim)
+        latent = batch.random.normal(self.z_dim)
         fake = self.generate(latent, label)
         judge = partial(self.discriminator, label=label)
         further = self._classify(label)
         loss, metrics = self.game.generator_loss(judge, fake, batch["image"], batch.random, further=further)
         if self.diversity_weight > 0:
-            other = batch.random.normal(self.latent_dim)
+            other = batch.random.normal(self.z_dim)
             metrics["likeness"] = likeness(fake, self.generate(other, label), latent, other)
             loss = loss + self.diversity_weight * metrics["likeness"]
         return loss, metrics
 
     def generate(self, latent: Tensor, label: Tensor) -> Tensor:
-        """(B, latent_dim) and (B,) to (B, C, H, W)."""
+        """z (B, z_dim) and classes (B,), or shares of each class (B, K), to (B, C, H, W)."""
         if self.joins_class_to_z:
-            latent = torch.cat([latent, F.one_hot(label, self.num_classes).to(latent)], dim=1)
+            shares = label if label.is_floating_point() else F.one_hot(label, self.num_classes).to(latent)
+            latent = torch.cat([latent, shares], dim=1)
         return self.generator(latent, label)
 
     def sample(self, random: RowRandom, *, label: NonNegativeInt | None = None) -> Tensor:
         labels = sample_labels(random, self.num_classes, label)
-        return self.generate(random.normal(self.latent_dim), labels)
+        return self.generate(random.normal(self.z_dim), labels)
+
+    def draw_latent(self, random: RowRandom) -> Tensor:
+        """z and the class, one-hot."""
+        z = random.normal(self.z_dim)
+        return torch.cat([z, F.one_hot(sample_labels(random, self.num_classes), self.num_classes).to(z)], dim=1)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Between two classes the generator is told shares of both."""
+        return self.generate(*latent.split([self.z_dim, self.num_classes], dim=1))
 
     def parameter_groups(self) -> dict[str, Iterable[Parameter]]:
         return {"discriminator": self.discriminator.parameters(), "generator": self.generator.parameters()}

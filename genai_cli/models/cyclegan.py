@@ -57,12 +57,13 @@ class CycleGAN(GenerativeModel):
         history: NonNegativeInt = 50,
         loss: Literal["nonsaturating", "lsgan", "hinge"] = "lsgan",
         regularizer: Literal["none", "spectral"] = "none",
+        augment: Literal["none", "diffaug"] = "none",
     ):
         super().__init__(spec)
         of_a = _check(spec, identity_weight)
         self.cycle_weight, self.identity_weight = cycle_weight, identity_weight
         self.adversarial_weight = ADVERSARIAL_WEIGHTS.get(loss, 1.0)
-        self.game = Game(spec, loss=loss, regularizer=regularizer)
+        self.game = Game(spec, loss=loss, regularizer=regularizer, augment=augment)
         translator = {"width": width, "depth": depth, "norm": NORMS[norm]}
         self.a_to_b = ResidualTranslator(of_a.shape[0], spec.shape[0], **translator, value_range=spec.value_range)
         self.b_to_a = ResidualTranslator(spec.shape[0], of_a.shape[0], **translator, value_range=of_a.value_range)

@@ -39,6 +39,7 @@ class DCGAN(GenerativeModel):
         regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "spectral", "lecam", "consistency"] = "none",
         regularizer_weight: PositiveFloat | None = None,
         regularizer_every: PositiveInt = 1,
+        spectral: bool = False,
         critic_steps: PositiveInt = 1,
         fresh_fakes: bool = True,
         augment: Literal["none", "diffaug", "ada"] = "none",
@@ -48,17 +49,17 @@ class DCGAN(GenerativeModel):
         self.latent_dim = latent_dim
         self.game = Game(
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
-            regularizer_every=regularizer_every, critic_steps=critic_steps, augment=augment,
+            regularizer_every=regularizer_every, spectral=spectral, critic_steps=critic_steps, augment=augment,
         )  # fmt: skip
         self.fakes = Fakes(self.sample, are_fresh=fresh_fakes, critic_steps=critic_steps)
         self.batches_per_step = critic_steps
-        norm = DISCRIMINATOR_NORMS[check_norm(discriminator_norm, regularizer)]
+        norm = check_norm(discriminator_norm, regularizer, is_spectral=self.game.is_spectral)
         base, num_stages = split_side(spec.shape)
         channels = [width * 2**stage for stage in range(num_stages)]  # from fine to coarse
         self.generator = Generator(spec, latent_dim, base, channels[::-1])
-        self.discriminator = build_discriminator(spec.shape[0], base, channels, norm=norm)
+        self.discriminator = build_discriminator(spec.shape[0], base, channels, norm=DISCRIMINATOR_NORMS[norm])
         self.apply(initialise)
-        if regularizer == "spectral":
+        if self.game.is_spectral:
             spectrally_normalise(self.discriminator)
 
     def train_step(self, step: Step) -> None:

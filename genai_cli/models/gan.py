@@ -43,6 +43,7 @@ class GAN(GenerativeModel):
         regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "spectral", "lecam", "consistency"] = "none",
         regularizer_weight: PositiveFloat | None = None,
         regularizer_every: PositiveInt = 1,
+        spectral: bool = False,
         critic_steps: PositiveInt = 1,
         fresh_fakes: bool = True,
         augment: Literal["none", "diffaug", "ada"] = "none",
@@ -53,16 +54,17 @@ class GAN(GenerativeModel):
         # No layer of the discriminator mixes rows: one pass over data and fakes is the same as two.
         self.game = Game(
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
-            regularizer_every=regularizer_every, critic_steps=critic_steps, augment=augment, joins_passes=True,
+            regularizer_every=regularizer_every, spectral=spectral, critic_steps=critic_steps, augment=augment,
+            joins_passes=True,
         )  # fmt: skip
         self.fakes = Fakes(self.sample, are_fresh=fresh_fakes, critic_steps=critic_steps)
         self.batches_per_step = critic_steps
         self.generator = Generator(spec, latent_dim, width, is_stochastic=generator == "stochastic")
         widths = [math.prod(spec.shape), 2 * width, width, 1]
         # FastLinear has no second derivative, which penalties on gradients need, and reads its weight twice.
-        linear = FastLinear if regularizer in ("none", "lecam", "consistency") else nn.Linear
+        linear = nn.Linear if self.game.is_spectral or self.game.differentiates_twice else FastLinear
         self.discriminator = nn.Sequential(nn.Flatten(), mlp(widths, lambda: nn.LeakyReLU(0.2), linear=linear))
-        if regularizer == "spectral":
+        if self.game.is_spectral:
             spectrally_normalise(self.discriminator)
 
     def train_step(self, step: Step) -> None:

@@ -20,6 +20,7 @@ from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.convnets import DISCRIMINATOR_NORMS, Generator, build_discriminator, initialise, split_side
 from genai_cli.nn.game import Game, check_norm
 from genai_cli.nn.random import RowRandom
+from genai_cli.nn.regularizers import spectrally_normalise
 from genai_cli.rules import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
@@ -45,6 +46,9 @@ class InfoGAN(GenerativeModel):
         loss: Literal["nonsaturating", "minimax", "lsgan", "wgan", "hinge", "relativistic"] = "nonsaturating",
         regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "lecam", "consistency"] = "none",
         regularizer_weight: PositiveFloat | None = None,
+        regularizer_every: PositiveInt = 1,
+        spectral: bool = False,
+        critic_steps: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
     ):
         super().__init__(spec)
@@ -52,16 +56,20 @@ class InfoGAN(GenerativeModel):
         self.latent_dim = noise_dim + categories + continuous
         self.category_weight, self.continuous_weight = category_weight, continuous_weight
         self.game = Game(
-            spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight, augment=augment
-        )
+            spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
+            regularizer_every=regularizer_every, spectral=spectral, critic_steps=critic_steps, augment=augment,
+        )  # fmt: skip
+        self.batches_per_step = critic_steps
         base, num_stages = split_side(spec.shape)
         channels = [width * 2**stage for stage in range(num_stages)]  # from fine to coarse
         self.generator = Generator(spec, self.latent_dim, base, channels[::-1])
-        norm = DISCRIMINATOR_NORMS[check_norm("auto", regularizer)]
+        norm = DISCRIMINATOR_NORMS[check_norm("auto", regularizer, is_spectral=spectral)]
         # D's logit, Q's logits of the categories, and means and log variances of the numbers.
         outputs = 1 + categories + 2 * continuous
         self.discriminator = build_discriminator(spec.shape[0], base, channels, norm=norm, outputs=outputs)
         self.apply(initialise)
+        if spectral:
+            spectrally_normalise(self.discriminator)
 
     def train_step(self, step: Step) -> None:
         self.game.play(step, self.discriminator_loss, self.generator_loss)

@@ -49,14 +49,16 @@ class R3GAN(GenerativeModel):
         regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "lecam", "consistency"] = "r1r2",
         regularizer_weight: PositiveFloat | None = None,
         regularizer_every: PositiveInt = 1,
+        critic_steps: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
     ):
         super().__init__(spec)
         self.latent_dim = latent_dim
         self.game = Game(
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
-            regularizer_every=regularizer_every, augment=augment,
+            regularizer_every=regularizer_every, critic_steps=critic_steps, augment=augment,
         )  # fmt: skip
+        self.batches_per_step = critic_steps
         base, num_stages = split_side(spec.shape)
         channels = [width * 2**stage for stage in range(num_stages)]  # from fine to coarse
         self.generator = Generator(spec.shape[0], latent_dim, base, channels[::-1], depth)

@@ -1,8 +1,9 @@
 """StyleGAN2 (Karras et al. 2020, arXiv:1912.04958) in the small. `genai train model=stylegan2 dataset=mnist`
 
 z is mapped to w, which modulates every convolution; two latents are mixed within an image; noise gives the details.
-R1 and the regularisation of path lengths come at intervals, and samples may be truncated towards the mean of w. Fakes
-are unbounded in training; samples are clamped to the range of the data.
+R1 and the regularisation of path lengths come at intervals. Samples may be truncated towards the mean of w, take their
+fine styles from another latent, and be edited along the principal directions of w. Fakes are unbounded in training;
+samples are clamped to the range of the data.
 """
 
 import math
@@ -17,13 +18,15 @@ from torch.nn import Parameter
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.convnets import split_side
-from genai_cli.nn.game import Game
-from genai_cli.nn.random import RowRandom, Twice
+from genai_cli.nn.game import SECOND_DERIVATIVE, Game
+from genai_cli.nn.random import BatchRandom, RowRandom, Twice
 from genai_cli.nn.ranges import clamp_to_range
 from genai_cli.nn.ranks import has_many_ranks, sum_over_ranks
 from genai_cli.nn.regularizers import likeness
 from genai_cli.nn.stylegan import Discriminator, Mapping, Synthesis
-from genai_cli.rules import FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
+from genai_cli.rules import FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Probability
+
+LAZY = 16  # steps from one penalty on gradients to the next (Appendix B)
 
 
 class StyleGAN2(GenerativeModel):
@@ -54,16 +57,20 @@ class StyleGAN2(GenerativeModel):
         loss: Literal["nonsaturating", "minimax", "lsgan", "wgan", "hinge", "relativistic"] = "nonsaturating",
         regularizer: Literal["none", "gp", "r1", "r2", "r1r2", "lecam", "consistency"] = "r1",
         regularizer_weight: PositiveFloat | None = None,
-        regularizer_every: PositiveInt = 16,
+        regularizer_every: PositiveInt | None = None,
+        critic_steps: PositiveInt = 1,
         augment: Literal["none", "diffaug", "ada"] = "none",
     ):
         super().__init__(spec)
         self.latent_dim, self.mixing, self.diversity_weight = latent_dim, mixing, diversity_weight
         self.path_weight, self.path_every = path_weight, path_every
+        if regularizer_every is None:
+            regularizer_every = LAZY if regularizer in SECOND_DERIVATIVE else 1
         self.game = Game(
             spec, loss=loss, regularizer=regularizer, regularizer_weight=regularizer_weight,
-            regularizer_every=regularizer_every, augment=augment,
+            regularizer_every=regularizer_every, critic_steps=critic_steps, augment=augment,
         )  # fmt: skip
+        self.batches_per_step = critic_steps
         base, num_stages = split_side(spec.shape)
         channels = [width * min(4, 2**stage) for stage in range(num_stages + 1)]  # from fine to coarse
         self.mapping = Mapping(latent_dim, mapping_depth)
@@ -141,11 +148,55 @@ class StyleGAN2(GenerativeModel):
         """(B, L, latent_dim) to (B, C, H, W), clamped, with noise if there is `random`."""
         return clamp_to_range(self.synthesis(styles, random), self.spec.value_range)
 
-    def sample(self, random: RowRandom, *, truncation: FiniteFloat = 1.0) -> Tensor:
-        """Of one z each. `truncation` below 1 draws w towards its mean: better images, and fewer kinds (Appendix)."""
-        w = self.mapping(self.draw_latent(random))
-        w = self.mean_w + truncation * (w - self.mean_w)
-        return self.generate(self._to_every_layer(w), random)
+    def sample(
+        self, random: RowRandom, *, truncation: FiniteFloat = 1.0, mix_layer: PositiveInt | None = None,
+        direction: NonNegativeInt | None = None, strength: FiniteFloat | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Of one z each. `truncation` below 1 draws w towards its mean: better images, and fewer kinds (Appendix).
+
+        The first `mix_layer` layers take their style from that z, the others from a second one. `direction=j` moves w
+        by `strength` deviations along its j-th principal direction. Raises ValueError for numbers out of range.
+        """
+        self._check_editing(mix_layer, direction, strength)
+        styles = self._to_every_layer(self._truncated(self.draw_latent(random), truncation))
+        if mix_layer is not None:
+            fine = self._to_every_layer(self._truncated(self.draw_latent(random), truncation))
+            styles = mix(styles, fine, mix_layer)
+        if direction is not None:
+            deviations, directions = self.principal_directions()
+            styles = styles + strength * deviations[direction] * directions[direction]
+        return self.generate(styles, random)
+
+    @torch.no_grad()
+    def principal_directions(self, num_latents: int = 4096) -> tuple[Tensor, Tensor]:
+        """Of w over many z: deviations (D,), the largest first, and unit vectors, the rows of (D, D).
+
+        GANSpace (Harkonen et al. 2020, arXiv:2004.02546, Section 2.2): w' = w + V x, of which x is one number here. The
+        z are always the same, and each vector's largest coordinate is positive: a direction keeps its number and sense.
+        """
+        device = self.mean_w.device
+        w = self.mapping(BatchRandom(0, stop=num_latents).normal(self.latent_dim).to(device)).double()
+        variances, vectors = torch.linalg.eigh(w.t().cov())  # ascending; the columns are vectors
+        deviations, directions = variances.clamp(min=0).sqrt().flip(0), vectors.t().flip(0)
+        largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
+        return deviations.float(), (directions * largest.sign()).float()
+
+    def _truncated(self, latent: Tensor, truncation: float) -> Tensor:
+        """z to w, (B, latent_dim) each."""
+        w = self.mapping(latent)
+        return self.mean_w + truncation * (w - self.mean_w)
+
+    def _check_editing(self, mix_layer: int | None, direction: int | None, strength: float | None) -> None:
+        num_layers = self.synthesis.num_layers
+        if mix_layer is not None and mix_layer >= num_layers:
+            raise ValueError(f"mix_layer={mix_layer} must be from 1 to {num_layers - 1}, of {num_layers} layers")
+        if direction is not None and direction >= self.latent_dim:
+            raise ValueError(f"direction={direction} must be from 0 to {self.latent_dim - 1}, of {self.latent_dim}")
+        if (direction is None) != (strength is None):
+            raise ValueError(
+                "direction and strength go together: which principal direction of w, and how many deviations along it, "
+                "such as direction=0 strength=2"
+            )
 
     def draw_latent(self, random: RowRandom) -> Tensor:
         return random.normal(self.latent_dim)
@@ -168,3 +219,8 @@ class StyleGAN2(GenerativeModel):
         if has_many_ranks():
             mean = sum_over_ranks(mean) / sum_over_ranks(torch.ones_like(mean))
         average.lerp_(mean, 1 - decay)
+
+
+def mix(coarse: Tensor, fine: Tensor, layer: int) -> Tensor:
+    """Styles (B, L, D): those of the first `layer` layers are `coarse`, the others `fine`."""
+    return torch.cat([coarse[:, :layer], fine[:, layer:]], dim=1)

@@ -73,13 +73,14 @@ class Loss:
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor] | None  # None: the discriminator's with the sides changed
     has_probabilities: bool = False  # whether sigmoid(logit) is D's belief that an example is real
+    undecided: float | None = 0.0  # the logit of a D that cannot tell; None: all logits may move, and the loss stays
 
 
 LOSSES = {
     "nonsaturating": Loss(discriminator_loss, nonsaturating, has_probabilities=True),
     "minimax": Loss(discriminator_loss, minimax, has_probabilities=True),
-    "lsgan": Loss(least_squares_discriminator, least_squares_generator),
-    "wgan": Loss(wasserstein_critic, raise_logits),
+    "lsgan": Loss(least_squares_discriminator, least_squares_generator, undecided=0.5),
+    "wgan": Loss(wasserstein_critic, raise_logits, undecided=None),
     "hinge": Loss(hinge, raise_logits),
-    "relativistic": Loss(pairing, None),
+    "relativistic": Loss(pairing, None, undecided=None),
 }

@@ -76,9 +76,10 @@ def cut_out(images: Tensor, centre: Tensor, size: tuple[int, int]) -> Tensor:
 class AdaptiveAugment(nn.Module):
     """Each of many transformations with probability p, which follows how far D overfits (Karras et al. 2020).
 
-    arXiv:2006.06676. The heuristic is r_t = E sign(D(x)) on data (Eq. 1): 0 where D cannot tell, 1 where it knows every
-    training example. Every four steps p moves up if r_t is above `target`, else down, by as much as would take it from
-    0 to 1 in `images_to_full` images. The controller is in buffers: it is saved, and the same on every rank.
+    arXiv:2006.06676. The heuristic is r_t = E sign(D(x)) on data (Eq. 1), D measured from where it is undecided: 0
+    where D cannot tell, 1 where it knows every training example. Every four steps p moves up if r_t is above `target`,
+    else down, by as much as would take it from 0 to 1 in `images_to_full` images. The controller is in buffers: it is
+    saved, and the same on every rank.
 
     Less than the paper's pipeline (Appendix B): geometry is interpolated bilinearly without its wavelet filter, and
     hue stays.
@@ -97,7 +98,7 @@ class AdaptiveAugment(nn.Module):
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
-        """Take note of what D says of data, on all ranks."""
+        """Take note of what D says of data, above 0 where it knows them as such, on all ranks."""
         count = real_logits.new_tensor(float(real_logits.numel()), dtype=torch.float32)
         self.signs += sum_over_ranks(torch.stack([real_logits.float().sign().sum(), count]))
 

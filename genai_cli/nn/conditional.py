@@ -19,8 +19,9 @@ class ConditionalBatchNorm(nn.Module):
         nn.init.normal_(self.own.weight, std=0.5)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        """(B, C, ...) and classes (B,)."""
-        scale, shift = self.own(label)[(...,) + (None,) * (x.dim() - 2)].chunk(2, dim=1)  # (B, C, 1, ...) each
+        """(B, C, ...) and classes (B,), or shares of each class (B, K)."""
+        own = label @ self.own.weight if label.is_floating_point() else self.own(label)
+        scale, shift = own[(...,) + (None,) * (x.dim() - 2)].chunk(2, dim=1)  # (B, C, 1, ...) each
         h = self.norm(x)
         return h + (scale * h + shift)
 

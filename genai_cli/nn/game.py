@@ -38,10 +38,12 @@ class Game(nn.Module):
 
     def __init__(
         self, spec: Spec, *, loss: str, regularizer: str = "none", regularizer_weight: float | None = None,
-        regularizer_every: int = 1, critic_steps: int = 1, augment: str = "none", joins_passes: bool = False,
+        regularizer_every: int = 1, spectral: bool = False, critic_steps: int = 1, augment: str = "none",
+        joins_passes: bool = False,
     ):  # fmt: skip
         super().__init__()
-        _check(spec, loss, regularizer, regularizer_weight, regularizer_every, augment)
+        self.is_spectral = spectral or regularizer == "spectral"  # the model's to obey, when its networks are built
+        _check(spec, loss, regularizer, regularizer_weight, regularizer_every, self.is_spectral, augment)
         self.loss = LOSSES[loss]
         self.regularizer = regularizer
         self.differentiates_twice = regularizer in SECOND_DERIVATIVE
@@ -85,6 +87,8 @@ class Game(nn.Module):
             loss, metrics = loss + term, metrics | more
         if self.training:
             self._observe(real_logits, fake_logits)
+        if isinstance(self.augment, AdaptiveAugment):
+            metrics["augment_probability"] = self.augment.p.clone()  # of this step
         if is_penalised:
             penalty = self._penalty(lambda x: logits_of(judge(x)), real, fake, real_logits, fake_logits, random)
             metrics["penalty"] = penalty
@@ -136,7 +140,7 @@ class Game(nn.Module):
         if self.lecam is not None:
             self.lecam.follow(real_logits, fake_logits)
         if isinstance(self.augment, AdaptiveAugment):
-            self.augment.observe(real_logits)
+            self.augment.observe(real_logits - self.loss.undecided)
 
     def _penalty(
         self, judge: Judge, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor, random: RowRandom
@@ -200,30 +204,35 @@ def _shift_at_random(images: Tensor, random: RowRandom) -> Tensor:
     return translate(images, random.integers(5, 2) - 2)
 
 
-def check_norm(norm: str, regularizer: str) -> str:
+def check_norm(norm: str, regularizer: str, *, is_spectral: bool = False) -> str:
     """The normalisation of a discriminator's layers: what was chosen, or for "auto" what the regulariser allows.
+
+    A discriminator that is spectrally normalised has no other.
 
     Raises ValueError for batch normalisation with a regulariser of each example's own gradient (Gulrajani et al. 2017,
     Section 4) or of the slope of every layer.
     """
+    is_spectral = is_spectral or regularizer == "spectral"
     if norm == "auto":
-        return "layer" if regularizer in SECOND_DERIVATIVE else "none" if regularizer == "spectral" else "batch"
-    if norm == "batch" and regularizer in FORBIDS_BATCH_NORM:
+        return "none" if is_spectral else "layer" if regularizer in SECOND_DERIVATIVE else "batch"
+    if norm == "batch" and (is_spectral or regularizer in SECOND_DERIVATIVE):
+        option = f"regularizer={regularizer}" if regularizer in FORBIDS_BATCH_NORM else "spectral=true"
         raise ValueError(
-            f"model.discriminator_norm=batch with model.regularizer={regularizer} does not limit what it should: a "
+            f"model.discriminator_norm=batch with model.{option} does not limit what it should: a "
             "batch normalisation mixes examples and scales without bound; use model.discriminator_norm=layer or none"
         )
     return norm
 
 
 def _check(
-    spec: Spec, loss: str, regularizer: str, regularizer_weight: float | None, regularizer_every: int, augment: str
-) -> None:
+    spec: Spec, loss: str, regularizer: str, regularizer_weight: float | None, regularizer_every: int,
+    is_spectral: bool, augment: str,
+) -> None:  # fmt: skip
     """Raises ValueError for what makes no sense, and for what would be accepted and ignored."""
-    if loss == "wgan" and regularizer in ("none", "consistency"):
+    if loss == "wgan" and regularizer in ("none", "consistency") and not is_spectral:
         raise ValueError(
             f"model.loss=wgan with model.regularizer={regularizer} has no bound: nothing limits the critic's slope; "
-            "use model.regularizer=gp (or r1, r2, r1r2, spectral, lecam)"
+            "use model.regularizer=gp (or r1, r2, r1r2, lecam), or spectral normalisation where the model has it"
         )
     if regularizer in ("none", "spectral"):
         for key, value, default in (
@@ -235,6 +244,12 @@ def _check(
                     f"model.{key}={value} has no effect with model.regularizer={regularizer}, which is no term of the "
                     f"loss: set model.{key}={remedy}, or use model.regularizer=gp, r1, r2, r1r2, lecam or consistency"
                 )
+    if augment == "ada" and LOSSES[loss].undecided is None:
+        decided = ", ".join(name for name, each in LOSSES.items() if each.undecided is not None)
+        raise ValueError(
+            f"model.augment=ada with model.loss={loss} has nothing to go by: it counts the data that D takes for data, "
+            f"and in this loss no output of D means that; use model.loss={decided}, or model.augment=diffaug"
+        )
     is_image = spec.modality == "image"
     if not is_image and augment != "none":
         raise ValueError(

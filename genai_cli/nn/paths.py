@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from genai_cli.nn.random import RowRandom, SampleRandom
+from genai_cli.nn.random import RowRandom, SampleRandom, truncate
 
 
 class PathRandom(RowRandom):
@@ -29,6 +29,10 @@ class PathRandom(RowRandom):
         first, last = (end.normal(*shape) for end in self._ends)  # each (B, *shape)
         angle = self._angles.to(first.device).view(-1, *(1 for _ in shape))
         return angle.cos() * first + angle.sin() * last
+
+    def truncated_normal(self, limit: float, *shape: int) -> Tensor:
+        """Of the normal z along the path, by its distribution: 2 Phi(z) - 1 = erf(z / sqrt 2) is uniform."""
+        return truncate(torch.erf(self.normal(*shape).double() / math.sqrt(2)), limit)
 
     def uniform(self, *shape: int) -> Tensor:
         return self._ends[0].uniform(*shape)

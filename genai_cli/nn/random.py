@@ -11,6 +11,7 @@ torch seeds its CPU generator with 32 bits; `SampleRandom` maps i to its seed by
 2^32 samples share a stream.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -69,6 +70,12 @@ def inverse_cdf(logits: Tensor, threshold: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp_(max=last)
 
 
+def truncate(centred: Tensor, limit: float) -> Tensor:
+    """Uniform numbers in [-1, 1) to normal ones that lie within `limit` of 0, by the inverse distribution."""
+    inside = math.erf(limit / math.sqrt(2))  # the probability of that
+    return (math.sqrt(2) * torch.erfinv(centred.double() * inside)).clamp(-limit, limit).float()
+
+
 class RowRandom(ABC):
     """Independent random numbers for the `size` rows of a batch, on `device`."""
 
@@ -86,6 +93,10 @@ class RowRandom(ABC):
     @abstractmethod
     def uniform(self, *shape: int) -> Tensor:
         """(size, *shape), uniform in [0, 1)."""
+
+    def truncated_normal(self, limit: float, *shape: int) -> Tensor:
+        """(size, *shape), standard normal given that it lies within `limit` of 0."""
+        return truncate(2 * self.uniform(*shape) - 1, limit)
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """(size, *shape) int64, uniform in {0, ..., high - 1}."""

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from scipy.stats import truncnorm
 from torch import nn
 
 from genai_cli.data.base import Batch, Spec
-from genai_cli.models.biggan import BigGAN, overlap, truncated_normal
+from genai_cli.engine.sampling import draw
+from genai_cli.models.biggan import BigGAN, overlap
+from genai_cli.nn.paths import PathRandom
 from genai_cli.nn.random import BatchRandom, SampleRandom
 from genai_cli.nn.regularizers import spectrally_normalise
 from genai_cli.nn.resnet_gan import SelfAttention, UpBlock
@@ -17,14 +18,6 @@ SPEC = Spec("image", (1, 28, 28), value_range=(-1.0, 1.0), classes=("a", "b", "c
 def build(**options) -> BigGAN:
     torch.manual_seed(0)
     return BigGAN(SPEC, **{"latent_dim": 4, "class_dim": 4, "width": 2, **options})
-
-
-@pytest.mark.parametrize("limit", [0.3, 1.0, 3.0])
-def test_truncated_numbers_have_the_truncated_distribution(limit):
-    uniform = torch.linspace(0.001, 0.999, 99)
-    expected = torch.from_numpy(truncnorm.ppf(uniform.double().numpy(), -limit, limit)).float()
-    torch.testing.assert_close(truncated_normal(uniform, limit), expected, atol=1e-5, rtol=1e-4)
-    assert truncated_normal(torch.tensor([0.0, 1 - 2**-24]), limit).abs().max() <= limit
 
 
 def test_a_number_of_a_class_is_as_loud_as_one_of_z():
@@ -38,6 +31,31 @@ def test_truncation_is_an_option_of_sampling():
     assert narrow.std(0).mean() < 0.2 * whole.std(0).mean()
 
 
+def test_truncated_samples_lie_on_paths_too():
+    """They end in truncated samples, and differ from stop to stop."""
+    model, settings = build().eval(), {"batch_size": 8, "device": torch.device("cpu")}
+    whole, narrow = (
+        draw(model, 8, seed=0, num_stops=4, options={"label": 1, "truncation": t}, **settings) for t in (None, 0.01)
+    )
+    assert narrow.std(0).mean() < 0.2 * whole.std(0).mean()
+    latent = PathRandom(0, range(8), 4).truncated_normal(0.5, 4)
+    assert latent.abs().max() <= 0.5 and (latent[1:] != latent[:-1]).all()
+    path = draw(model, 4, seed=0, num_stops=4, options={"label": 1, "truncation": 0.5}, **settings)
+    with torch.no_grad():
+        torch.testing.assert_close(path, model.generate(latent[:4], torch.ones(4, dtype=torch.long)))
+
+
+def test_a_code_decodes_to_the_sample_that_begins_with_it():
+    model = build().eval()
+    with torch.no_grad():
+        latent = model.draw_latent(SampleRandom(0, range(6)))
+        assert torch.equal(model.decode(latent), model.sample(SampleRandom(0, range(6))))
+        # Of sample 0 and sample 3 the class is one: a walk between them stays there.
+        walk = torch.lerp(latent[0], latent[3], 0.5)
+        z = torch.lerp(latent[0, 4:], latent[3, 4:], 0.5)
+        torch.testing.assert_close(model.decode(walk[None]), model.generate(z[None], torch.tensor([0])))
+
+
 def test_overlap_is_that_of_different_filters_alone():
     layer = nn.Linear(3, 2, bias=False)
     spectrally_normalise(layer)
@@ -47,6 +65,23 @@ def test_overlap_is_that_of_different_filters_alone():
     with torch.no_grad():
         layer.parametrizations.weight.original.copy_(torch.tensor([[3.0, 0.0, 0.0], [2.0, 0.0, 5.0]]))
     assert overlap(layer).item() == 2 * 6**2  # w1 . w2, twice
+
+
+def test_filters_are_kept_apart_also_without_spectral_normalisation():
+    """It is of the same weights: in orthogonal ones nothing overlaps, in others as much with as without."""
+    found = []
+    for spectral in (True, False):
+        model = build(spectral=spectral)
+        weights = [weight for weight in model.generator.parameters() if weight.dim() > 1]
+        layers = [layer for layer in model.generator.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        assert len(weights) == len(layers) and not any(
+            spectral ^ hasattr(layer, "parametrizations") for layer in layers
+        )
+        with torch.no_grad():
+            for weight in weights:
+                weight.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
+        found.append(overlap(model.generator))
+    assert torch.equal(*found) and found[0] > 1
 
 
 @pytest.mark.parametrize(("outputs", "inputs"), [(3, 8), (8, 3)])

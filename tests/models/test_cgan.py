@@ -120,6 +120,29 @@ def test_samples_come_in_turn_or_of_one_class():
         model.sample(SampleRandom(0, range(2)), label=3)
 
 
+@pytest.mark.parametrize("generator", ["both", "cbn", "concat"])
+def test_a_code_decodes_to_the_sample_that_begins_with_it(generator):
+    model = build(generator=generator).eval()
+    with torch.no_grad():
+        latent = model.draw_latent(SampleRandom(0, range(6)))
+        assert torch.equal(model.decode(latent), model.sample(SampleRandom(0, range(6))))
+        z, label = latent[:, :3], torch.arange(6) % 3
+        torch.testing.assert_close(model.decode(latent), model.generate(z, label))
+
+
+@pytest.mark.parametrize("generator", ["both", "cbn", "concat"])
+def test_between_two_classes_lie_images_of_neither(generator):
+    """Both have a share, so the image changes little by little; of whole classes it would leap."""
+    model = build(generator=generator).eval()
+    with torch.no_grad():
+        one, other = model.draw_latent(SampleRandom(0, range(1))), model.draw_latent(SampleRandom(0, range(1)))
+        other[:, 3:] = other[:, 3:].roll(1, dims=1)
+        share = torch.linspace(0, 1, 41)[:, None]
+        walk = model.decode(torch.lerp(one, other, share))
+    steps, whole = (walk[1:] - walk[:-1]).flatten(1).norm(dim=1), (walk[-1] - walk[0]).norm()
+    assert 0 < steps.max() < 0.1 * whole
+
+
 def test_data_without_classes_are_refused():
     with pytest.raises(ValueError, match=r"needs data with classes.*model=dcgan"):
         CGAN(Spec("image", (1, 16, 16), value_range=(-1.0, 1.0)))

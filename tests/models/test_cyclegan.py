@@ -55,6 +55,16 @@ def test_discriminators_are_shown_earlier_fakes_in_training_alone() -> None:
     assert torch.equal(model.history_b.images, before)
 
 
+def test_what_discriminators_see_is_augmented_and_cycles_are_not() -> None:
+    plain, augmented = build(history=0), build(history=0, augment="diffaug")
+    for loss in ("discriminator_loss", "generator_loss"):
+        value, metrics = getattr(plain, loss)(batch_of())
+        changed, changed_metrics = getattr(augmented, loss)(batch_of())
+        assert (value - changed).abs() > 1e-5
+    assert torch.equal(metrics["cycle"], changed_metrics["cycle"])
+    assert not torch.equal(metrics["adversarial"], changed_metrics["adversarial"])
+
+
 class Affine(nn.Module):
     """x -> scale x + shift, of every pixel."""
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from genai_cli.data.base import Batch, Spec
-from genai_cli.models.stylegan2 import StyleGAN2
+from genai_cli.models.stylegan2 import StyleGAN2, mix
 from genai_cli.nn.random import BatchRandom, SampleRandom
 from genai_cli.nn.stylegan import Mapping, ModulatedConv, ScaledConv, ScaledLinear, deviation_map
 
@@ -98,6 +98,12 @@ def test_regularisers_come_at_their_intervals():
         assert ("penalty" in turns.metrics["discriminator"]) == (number % 2 == 0)
 
 
+def test_only_what_is_dear_waits_for_its_interval():
+    every = {kind: build(regularizer=kind).game.every for kind in ("none", "gp", "r1", "r2", "r1r2", "lecam")}
+    assert every == {"none": 1, "gp": 16, "r1": 16, "r2": 16, "r1r2": 16, "lecam": 1}
+    assert build(regularizer="lecam", regularizer_every=4).game.every == 4
+
+
 @pytest.mark.parametrize(("mixing", "kinds"), [(0.0, {1}), (1.0, {2})])
 def test_an_image_has_one_latent_or_two_that_change_over_once(mixing, kinds):
     model = build(mixing=mixing)
@@ -121,6 +127,82 @@ def test_truncation_draws_towards_the_mean_image():
     # The strength of the noise begins at zero.
     torch.testing.assert_close(none, mean.expand(20, -1, -1, -1), atol=1e-5, rtol=1e-4)
     assert half.std(0).mean() < whole.std(0).mean()
+
+
+def sampled(model: StyleGAN2, **options) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval().sample(SampleRandom(0, range(6)), **options)
+
+
+def noisy() -> StyleGAN2:
+    model = build()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("noise_strength"):
+                parameter.fill_(0.3)
+    return model
+
+
+def test_coarse_styles_are_of_the_first_latent_and_fine_ones_of_the_second():
+    model = build()
+    with torch.no_grad():
+        random = SampleRandom(0, range(6))
+        first, second = (model._to_every_layer(model.mapping(model.draw_latent(random))) for _ in range(2))
+        for layer in range(1, model.synthesis.num_layers):
+            styles = torch.stack([(first if number < layer else second)[:, number] for number in range(5)], dim=1)
+            torch.testing.assert_close(sampled(model, mix_layer=layer), model.generate(styles, None))
+    assert torch.equal(mix(first, second, 5), first) and torch.equal(mix(first, second, 0), second)
+    assert torch.equal(mix(first, first, 2), first)
+
+
+def test_principal_directions_are_orthonormal_and_explain_w():
+    model = build(latent_dim=6)
+    deviations, directions = model.principal_directions()
+    torch.testing.assert_close(directions @ directions.t(), torch.eye(6), atol=1e-5, rtol=0)
+    assert (deviations.diff() <= 0).all() and deviations[0] > 0
+    assert (directions.gather(1, directions.abs().argmax(1, keepdim=True)) > 0).all()
+    with torch.no_grad():
+        w = model.mapping(BatchRandom(7, stop=20_000).normal(6))  # of other z
+    along = (w - w.mean(0)) @ directions.t()
+    torch.testing.assert_close(along.std(0), deviations, atol=1e-3, rtol=0.05)
+    assert torch.equal(model.principal_directions()[1], directions)
+
+
+def test_an_edit_moves_w_by_deviations_of_one_direction():
+    model = build()
+    deviations, directions = model.principal_directions()
+    with torch.no_grad():
+        w = model.mapping(model.draw_latent(SampleRandom(0, range(6)))) - 1.5 * deviations[2] * directions[2]
+        expected = model.generate(model._to_every_layer(w), None)
+    torch.testing.assert_close(sampled(model, direction=2, strength=-1.5), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_strength_of_zero_changes_nothing():
+    model = noisy()
+    assert torch.equal(sampled(model, direction=1, strength=0.0), sampled(model))
+    plain, edited = (sampled(model, mix_layer=2, **options) for options in ({}, {"direction": 1, "strength": 0.0}))
+    assert torch.equal(plain, edited) and not torch.equal(plain, sampled(model))
+
+
+def test_of_the_mean_image_all_edits_are_alike():
+    """Truncated to the mean of w, samples differ by their noise alone, and an edit moves every one to one image."""
+    images = sampled(build(), truncation=0.0, direction=0, strength=2.0)
+    torch.testing.assert_close(images, images[:1].expand_as(images), atol=1e-5, rtol=1e-4)
+    assert (images[0] - sampled(build(), truncation=0.0)[0]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mix_layer": 5}, "mix_layer=5 must be from 1 to 4"),
+        ({"direction": 4, "strength": 1.0}, "direction=4 must be from 0 to 3"),
+        ({"direction": 0}, "direction and strength go together"),
+        ({"strength": 1.0}, "direction and strength go together"),
+    ],
+)
+def test_what_cannot_be_edited_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        sampled(build(), **options)
 
 
 def test_noise_changes_samples_but_not_what_is_decoded():

@@ -7,8 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
+from genai_cli.models.biggan import BigGAN
+from genai_cli.models.cgan import CGAN
 from genai_cli.models.dcgan import DCGAN
 from genai_cli.models.gan import GAN
+from genai_cli.models.infogan import InfoGAN
+from genai_cli.models.r3gan import R3GAN
+from genai_cli.models.stylegan2 import StyleGAN2
 from genai_cli.nn.adversarial import LOSSES
 from genai_cli.nn.game import FORBIDS_BATCH_NORM, WEIGHTS, Fakes, Game, check_norm
 from genai_cli.nn.norm import BatchNorm
@@ -106,6 +111,36 @@ def test_state_follows_training_alone():
     assert not Game(IMAGES, loss="nonsaturating").state_dict()
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_ada_begins_to_count_where_the_discriminator_cannot_tell(loss):
+    """There the best constant D of each loss stays: one a little above it takes all data for data, one below none."""
+    level = LOSSES[loss].undecided
+    if level is None:
+        with pytest.raises(
+            ValueError, match=rf"ada with model\.loss={loss} .*nonsaturating, minimax, lsgan, hinge, or"
+        ):
+            Game(IMAGES, loss=loss, regularizer="r1", augment="ada")
+        constant = torch.zeros(3, 1)
+        torch.testing.assert_close(*(LOSSES[loss].discriminator(constant + c, constant + c) for c in (0.0, 7.0)))
+        return
+    output = torch.full((3, 1), level, requires_grad=True)
+    assert torch.autograd.grad(LOSSES[loss].discriminator(output, output), output)[0].abs().max() < 1e-6
+    for logit, count in ((level + 0.1, 4), (level, 0), (level - 0.1, -4)):
+        game = Game(IMAGES, loss=loss, augment="ada")
+        game.discriminator_loss(lambda x, logit=logit: torch.full((len(x), 1), logit), images(0), images(1), random())
+        assert game.augment.signs.tolist() == [count, 4]
+
+
+def test_what_ada_does_is_a_metric_of_its_own():
+    game = Game(IMAGES, loss="hinge", augment="ada")
+    game.augment.p.fill_(0.3)
+    _, metrics = game.discriminator_loss(judge(), images(0), images(1), random())
+    game.augment.p.fill_(0.4)
+    assert metrics["augment_probability"].item() == pytest.approx(0.3)
+    _, plain = Game(IMAGES, loss="hinge", augment="diffaug").discriminator_loss(judge(), images(0), images(1), random())
+    assert plain.keys() == metrics.keys() - {"augment_probability"}
+
+
 @pytest.mark.parametrize(("loss", "regularizer"), list(itertools.product(LOSSES, REGULARIZERS)))
 def test_every_sensible_combination_of_convolutions_gives_finite_gradients(loss, regularizer):
     if loss == "wgan" and regularizer in ("none", "consistency"):
@@ -155,6 +190,69 @@ def test_batch_normalisation_only_where_the_regulariser_allows_it(regularizer):
     if not has_batch_norm:
         with pytest.raises(ValueError, match=r"discriminator_norm=batch with model\.regularizer"):
             check_norm("batch", regularizer)
+
+
+@pytest.mark.parametrize("kind", [GAN, DCGAN])
+def test_spectral_normalisation_alone_is_the_regulariser_of_that_name(kind):
+    losses = []
+    for options in ({"regularizer": "spectral"}, {"spectral": True}):
+        torch.manual_seed(0)
+        model = kind(IMAGES, latent_dim=2, width=4, **options)
+        losses.append(model.discriminator_loss(Batch({"image": images(0)}, random()))[0])
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("regularizer", WEIGHTS)
+@pytest.mark.parametrize("kind", [GAN, DCGAN, CGAN, InfoGAN, BigGAN])
+def test_spectral_normalisation_goes_with_every_term_of_the_loss(kind, regularizer):
+    torch.manual_seed(0)
+    spec = Spec("image", (1, 16, 16), value_range=(-1.0, 1.0), classes=("a", "b"))
+    model = kind(spec, width=4, loss="wgan", regularizer=regularizer, regularizer_weight=0.7, spectral=True)
+    assert all(hasattr(layer, "parametrizations") for layer in model.discriminator.modules() if is_layer(layer))
+    assert not any(isinstance(layer, BatchNorm) for layer in model.discriminator.modules())
+    batch = Batch({"image": images(0), "label": torch.tensor([0, 1, 0, 1])}, random())
+    model.discriminator_loss(batch)  # the averages of lecam leave zero
+    plain, whole = [], []
+    for found, regularize in ((plain, False), (whole, True)):
+        torch.manual_seed(0)
+        batch.random.calls = 0
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        found += model.discriminator_loss(batch, regularize=regularize)
+        gradients = torch.autograd.grad(found[0], list(model.discriminator.parameters()))
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        model.load_state_dict(state)
+    assert whole[1]["penalty"] > 0
+    torch.testing.assert_close(whole[0], plain[0] + 0.7 * whole[1]["penalty"], atol=1e-4, rtol=1e-3)
+
+
+def is_layer(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding)
+
+
+def test_spectral_normalisation_bounds_a_critic_and_stands_alone():
+    with pytest.raises(ValueError, match="nothing limits"):
+        BigGAN(Spec("image", (1, 16, 16), (-1.0, 1.0), classes=("a", "b")), width=2, loss="wgan", spectral=False)
+    with pytest.raises(ValueError, match=r"discriminator_norm=batch with model\.spectral=true"):
+        DCGAN(IMAGES, width=2, spectral=True, discriminator_norm="batch")
+    with pytest.raises(ValueError, match=r"regularizer_weight=2\.0 has no effect with model\.regularizer=none"):
+        GAN(IMAGES, width=2, spectral=True, regularizer_weight=2.0)
+
+
+@pytest.mark.parametrize("kind", [GAN, DCGAN, CGAN, InfoGAN, BigGAN, R3GAN, StyleGAN2])
+def test_every_game_has_turns(kind):
+    spec = Spec("image", (1, 16, 16), value_range=(-1.0, 1.0), classes=("a", "b"))
+    model = kind(spec, **{**kind.tiny, "critic_steps": 3})
+    played = []
+
+    class Step:
+        number = 0
+
+        def minimize(self, group, loss, *, batch=0):
+            played.append((group, batch))
+
+    model.train_step(Step())
+    assert played == [*(("discriminator", turn) for turn in range(3)), ("generator", 0)]
+    assert model.batches_per_step == 3
 
 
 @pytest.mark.parametrize("norm", ["layer", "none"])
