@@ -49,7 +49,8 @@ def measure_figures(
         for key, values in rows.items()
     }
     values = {key: metric.value for key, metric in metrics.items()}
-    widths = {key: metric.interval[1] - metric.interval[0] for key, metric in metrics.items()}
+    ends = {key: metric.interval or (0.0, 0.0) for key, metric in metrics.items()}  # none where a value is not finite
+    widths = {key: high - low for key, (low, high) in ends.items()}
     contradictions = bound_contradictions(values, meanings, widths)
     loose = loose_bounds(values, meanings)
     for key, metric in metrics.items():
@@ -105,11 +106,11 @@ def _bits_per_dim(metric: Metric, trained: TrainedRun) -> Metric:
     dims = math.prod(trained.spec.shape)
     value, *interval = (
         bits_per_dim(nats, dims, value_range=trained.spec.value_range, levels=trained.spec.levels)
-        for nats in (metric.value, *metric.interval)
+        for nats in (metric.value, *(metric.interval or ()))
     )
     protocol = {**metric.protocol, "id": f"bits_per_dim/{metric.name}", "dequantisation": "uniform", "dims": dims}
     return Metric(
-        f"bits_per_dim_{metric.name}", value, tuple(interval), "bits per dimension", "lower", protocol,
+        f"bits_per_dim_{metric.name}", value, tuple(interval) or None, "bits per dimension", "lower", protocol,
         standard_error=nats_to_bits(metric.standard_error / dims),
     )  # fmt: skip
 

@@ -47,6 +47,26 @@ def small_classifier(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("GENAI_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+def test_a_figure_that_is_not_finite_is_doubted_and_the_others_are_there(tmp_path, monkeypatch, capsys):
+    """A bound of infinity, of which neither an interval nor bits can be told."""
+    from genai_cli.models.vae import VAE
+
+    small = ("model.likelihood=logistic", "model.width=4", "train.steps=1", "train.epochs=null", "train.batch_size=8")
+    assert cli.run(["train", "model=vae", "dataset=mnist", *small, *QUIET, f"run.dir={tmp_path}/run"]) == 0
+    evaluate = VAE.evaluate
+
+    def broken(model, batch, **options):
+        figures = evaluate(model, batch, **options)
+        return {key: value / (key == "kl") for key, value in figures.items()}
+
+    monkeypatch.setattr(VAE, "evaluate", broken)
+    assert cli.run(["evaluate", f"run={tmp_path}/run", "metrics=[figures]", "device=cpu"]) == 0
+    (path,) = (tmp_path / "run" / "evaluation").glob("*.json")
+    found = metrics_of(json.loads(path.read_text()))
+    assert found["negative_elbo"]["value"] is None and "not finite" in str(found["negative_elbo"])
+    assert found["kl"]["value"] >= 0 and found["bits_per_dim"]["interval"] is None
+
+
 def test_what_could_not_be_written_is_refused_first_and_what_cannot_is_shown_all_the_same(image_run, tmp_path, capsys):
     run = shutil.copytree(image_run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
     words = ["evaluate", f"run={run}", "metrics=[figures]", "device=cpu"]
