@@ -12,7 +12,7 @@ from genai_cli.data.base import Spec
 
 NUM_BANDS = 32  # fewer where a clip is too short to tell so many apart
 WINDOW = 0.064  # seconds, rounded up to a power of two of samples
-SILENCE = 1e-8  # power below which nothing is told apart
+SILENCE = 1e-6  # power below which nothing is told apart: 60 decibels under a full wave
 DESCRIPTION = "mean and spread over time of the bels (tens of decibels) in bands of the mel scale"
 
 
