@@ -61,7 +61,7 @@ def measure_samples(
     if shown.modality in VECTORS:
         fake = _draw_shown(config, trained, split, device)
         if fake.shape[1:] != real[key].shape[1:]:
-            raise ConfigError(f"length={fake.shape[1]}: data are compared as {shown.modality} of {real[key].shape[1]}")
+            raise ConfigError(f"length={fake.shape[1]}: data are compared as windows of {real[key].shape[1]}")
         points = Points(*(as_vectors(x, shown) for x in (fake, real[key], control[key])))
         protocol["preprocessing"] = VECTORS[shown.modality]
         yield from measure_points(points, groups, protocol, seed=seed)

@@ -134,8 +134,8 @@ class BigGAN(GenerativeModel):
 def overlap(network: nn.Module) -> Tensor:
     """sum ||W W^T o (1 - I)||^2 over all layers (Eq. 3): how far filters are from orthogonal."""
     total = torch.zeros((), device=next(network.parameters()).device)
-    for weight in network.parameters():
-        if weight.dim() > 1:  # not a bias, or a scale of a normalisation
+    for name, weight in network.named_parameters():
+        if name.endswith(("weight", "weight.original")) and weight.dim() > 1:  # no scale of a normalisation, no adapter
             filters = weight.flatten(1)  # (out, in x height x width)
             # ||W W^T|| = ||W^T W||, of which the smaller is quickly made; the diagonal is of squared lengths.
             small = filters.t() @ filters if filters.shape[1] < filters.shape[0] else filters @ filters.t()
