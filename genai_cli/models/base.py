@@ -13,6 +13,7 @@ from torch.nn import Parameter
 
 from genai_cli.data.base import Batch, Decoder, Spec
 from genai_cli.data.tokenizers import tokenizer_of
+from genai_cli.nn.gaussians import code_usage
 from genai_cli.nn.random import RowRandom
 
 Metrics = dict[str, Tensor]
@@ -202,8 +203,11 @@ class GenerativeModel(nn.Module, ABC):
         return {}
 
     def statistics(self, batch: Batch) -> dict[str, float]:
-        """Figures of many held-out examples together that are no means over them, such as how many units are in use."""
-        return {}
+        """Figures of many held-out examples together that are no means over them: here, how much of a code is in use.
+
+        No more than a few units, and few nats, where the posterior has collapsed.
+        """
+        return code_usage(*self.posterior_of_rows(batch), batch.random) if self.has_posterior else {}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """More to look at beside the samples: name -> (B', *spec.shape), such as data above their reconstructions."""

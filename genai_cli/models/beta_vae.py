@@ -17,16 +17,14 @@ from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.adversarial import discriminator_loss
 from genai_cli.nn.coders import build_decoder, build_encoder
 from genai_cli.nn.gaussians import (
-    active_units,
     kl_to_standard_normal,
     log_normal,
     log_standard_normal,
-    mutual_information,
     reparameterise,
     standard_kl_per_coordinate,
     with_free_bits,
 )
-from genai_cli.nn.importance import importance_weighted_bound
+from genai_cli.nn.importance import bound_of_draws
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.mlp import mlp
 from genai_cli.nn.random import RowRandom
@@ -152,10 +150,7 @@ class BetaVAE(GenerativeModel):
         reconstruction, kl = self.likelihood.nll(self.decoder(z), x.flatten(1)), kl_to_standard_normal(mu, logvar)
         figures = {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
         figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
-        if importance_samples:
-            bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
-            figures[f"negative_iw_bound_{importance_samples}"] = -bound
-        return figures
+        return figures | bound_of_draws(partial(self._log_weights, batch), importance_samples)
 
     def _log_weights(self, batch: Batch, count: int) -> Tensor:
         """log p(x, z) / q(z | x) for `count` draws of z for each example, (count, B)."""
@@ -164,12 +159,6 @@ class BetaVAE(GenerativeModel):
         z = reparameterise(mu, logvar, batch.random.normal(count, self.latent_dim).transpose(0, 1))  # (count, B, D)
         nll = self.likelihood.nll(self.decoder(z.flatten(0, 1)), x.flatten(1).repeat(count, 1))
         return log_standard_normal(z) - log_normal(z, mu, logvar) - nll.unflatten(0, (count, -1))
-
-    def statistics(self, batch: Batch) -> dict[str, float]:
-        """How much of the code is in use: see `nn/gaussians.py`."""
-        mu, logvar = self.posterior(batch[self.spec.key])
-        z = reparameterise(mu, logvar, batch.random.normal(mu.shape[1]))
-        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Reconstructions below their data; and the first example with one coordinate changed along each row."""

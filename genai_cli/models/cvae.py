@@ -17,15 +17,13 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.coders import build_decoder, build_encoder, resolve_backbone
 from genai_cli.nn.gaussians import (
-    active_units,
     log_normal,
     log_standard_normal,
-    mutual_information,
     reparameterise,
     standard_kl_per_coordinate,
     with_free_bits,
 )
-from genai_cli.nn.importance import importance_weighted_bound
+from genai_cli.nn.importance import bound_of_draws
 from genai_cli.nn.labels import sample_labels
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.random import RowRandom
@@ -149,16 +147,7 @@ class CVAE(GenerativeModel):
         """The bound of log p(x | y); with `importance_samples=k`, also the tighter one of k draws."""
         figures = self.terms(*self.bound(batch))
         figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
-        if importance_samples:
-            bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
-            figures[f"negative_iw_bound_{importance_samples}"] = -bound
-        return figures
-
-    def statistics(self, batch: Batch) -> dict[str, float]:
-        """How much of z is in use: see `nn/gaussians.py`. What it tells is of image and class together."""
-        mu, logvar = self.posterior_of_rows(batch)
-        z = reparameterise(mu, logvar, batch.random.normal(self.style_dim))
-        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
+        return figures | bound_of_draws(partial(self._log_weights, batch), importance_samples)
 
     def _log_weights(self, batch: Batch, count: int) -> Tensor:
         """log p(x, z | y) / q(z | x, y) for `count` draws of z for each example, (count, B)."""

@@ -19,7 +19,7 @@ from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.conv import doubling
 from genai_cli.nn.gaussians import active_units, kl_per_coordinate, log_normal, with_free_bits
 from genai_cli.nn.hierarchy import BottomUp, LatentMap, Noise, TopDown
-from genai_cli.nn.importance import importance_weighted_bound
+from genai_cli.nn.importance import bound_of_draws
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import to_unit
@@ -129,10 +129,7 @@ class HierarchicalVAE(GenerativeModel):
         """The bound; with `importance_samples=k`, also the tighter one of k draws."""
         figures = self.terms(*self.bound(batch))
         figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
-        if importance_samples:
-            bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
-            figures[f"negative_iw_bound_{importance_samples}"] = -bound
-        return figures
+        return figures | bound_of_draws(partial(self._log_weights, batch), importance_samples)
 
     def statistics(self, batch: Batch) -> dict[str, float]:
         """How many numbers of the latent maps are in use, by side.

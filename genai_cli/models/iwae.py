@@ -15,8 +15,8 @@ from torch.func import functional_call
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics
 from genai_cli.nn.coders import build_decoder, build_encoder
-from genai_cli.nn.gaussians import active_units, log_normal, log_standard_normal, mutual_information, reparameterise
-from genai_cli.nn.importance import DrawScale, importance_weighted_bound, log_mean_exp
+from genai_cli.nn.gaussians import active_units, log_normal, log_standard_normal, reparameterise
+from genai_cli.nn.importance import DrawScale, bound_of_draws, log_mean_exp
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.mlp import mlp
 from genai_cli.nn.random import RowRandom
@@ -139,19 +139,14 @@ class IWAE(GenerativeModel):
         log_weights = self.log_weights(batch, self.k)
         figures = {"negative_bound": -log_mean_exp(log_weights), "negative_elbo": -log_weights.mean(0)}
         figures |= self.likelihood.in_bits(figures["negative_bound"], self.spec)
-        if importance_samples:
-            bound = importance_weighted_bound(partial(self.log_weights, batch), importance_samples)
-            figures[f"negative_iw_bound_{importance_samples}"] = -bound
-        return figures
+        return figures | bound_of_draws(partial(self.log_weights, batch), importance_samples)
 
     def statistics(self, batch: Batch) -> dict[str, float]:
-        """How much of the code is in use, of the layer next to the data and of that above it: see `nn/gaussians.py`."""
-        mu, logvar = self.posterior(batch[self.spec.key])
-        z = reparameterise(mu, logvar, batch.random.normal(mu.shape[1]))
-        figures = {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
+        """How much of the code is in use, of the layer next to the data and of that above it."""
+        figures = super().statistics(batch)
         if self.lower_dim:
-            upper = (self._upper_mean(mu, logvar, batch.random) for _ in range(2))
-            figures["active_units_upper"] = active_units(*upper)
+            q = self.posterior(batch[self.spec.key])
+            figures["active_units_upper"] = active_units(*(self._upper_mean(*q, batch.random) for _ in range(2)))
         return figures
 
     def _upper_mean(self, mu: Tensor, logvar: Tensor, random: RowRandom) -> Tensor:

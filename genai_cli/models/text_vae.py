@@ -17,9 +17,7 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.data.tokenizers import tokenizer_of
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.gaussians import (
-    active_units,
     kl_per_coordinate,
-    mutual_information,
     reparameterise,
     with_free_bits,
 )
@@ -118,12 +116,6 @@ class TextVAE(GenerativeModel):
         kl, length = kl.sum(1), weight.clamp(min=1)
         terms = {"bound": (reconstruction + kl) / length, "reconstruction": reconstruction / length, "kl": kl}
         return {**terms, "weight": weight.to(kl.dtype)}
-
-    def statistics(self, batch: Batch) -> dict[str, float]:
-        """How much of the code is in use: no unit, and no nats, where the posterior has collapsed."""
-        mu, logvar = self.posterior(batch["tokens"])
-        z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
-        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
     def draw_latent(self, random: RowRandom) -> Tensor:
         return random.normal(self.latent_dim)

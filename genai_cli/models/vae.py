@@ -13,15 +13,13 @@ from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.coders import build_decoder, build_encoder
 from genai_cli.nn.gaussians import (
-    active_units,
     log_normal,
     log_standard_normal,
-    mutual_information,
     reparameterise,
     standard_kl_per_coordinate,
     with_free_bits,
 )
-from genai_cli.nn.importance import importance_weighted_bound
+from genai_cli.nn.importance import bound_of_draws
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import flatten_to_unit
@@ -117,16 +115,7 @@ class VAE(GenerativeModel):
         """The bound; with `importance_samples=k`, also the tighter one of k draws (5,000 is customary)."""
         figures = self.terms(*self.bound(batch))
         figures |= self.likelihood.in_bits(figures["negative_elbo"], self.spec)
-        if importance_samples:
-            bound = importance_weighted_bound(partial(self._log_weights, batch), importance_samples)
-            figures[f"negative_iw_bound_{importance_samples}"] = -bound
-        return figures
-
-    def statistics(self, batch: Batch) -> dict[str, float]:
-        """How much of the code is in use: no more than a few units, and few nats, where the posterior has collapsed."""
-        mu, logvar = self.posterior(batch[self.spec.key])
-        z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
-        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
+        return figures | bound_of_draws(partial(self._log_weights, batch), importance_samples)
 
     def _log_weights(self, batch: Batch, count: int) -> Tensor:
         """log p(x, z) / q(z | x) for `count` draws of z for each example, (count, B)."""

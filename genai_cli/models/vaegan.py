@@ -18,7 +18,7 @@ from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.adversarial import discriminator_loss, nonsaturating
 from genai_cli.nn.coders import build_decoder, build_encoder
 from genai_cli.nn.conv import halving
-from genai_cli.nn.gaussians import active_units, kl_to_standard_normal, mutual_information, reparameterise
+from genai_cli.nn.gaussians import kl_to_standard_normal, reparameterise
 from genai_cli.nn.latents import CodeMemory
 from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranges import flatten_to_unit, tanh_to_range, to_unit
@@ -132,12 +132,6 @@ class VAEGAN(GenerativeModel):
         mu, logvar = self.posterior(x)
         error = to_unit(self.decode(mu), self.spec.value_range) - to_unit(x, self.spec.value_range)
         return {"squared_error": error.flatten(1).square().sum(1), "kl": kl_to_standard_normal(mu, logvar)}
-
-    def statistics(self, batch: Batch) -> dict[str, float]:
-        """How much of the code is in use: no more than a few units, and few nats, where the posterior has collapsed."""
-        mu, logvar = self.posterior(batch["image"])
-        z = reparameterise(mu, logvar, batch.random.normal(self.latent_dim))
-        return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Rows of data, each above the row of their reconstructions."""

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from genai_cli.nn.random import RowRandom
 from genai_cli.nn.ranks import mean_over_ranks
 
 LOG_2PI = math.log(2 * math.pi)
@@ -66,6 +67,12 @@ def mutual_information(z: Tensor, mu: Tensor, logvar: Tensor) -> float:
     """
     log_joint = [log_normal(row, mu, logvar).logsumexp(0) for row in z]  # (N,) each time, N rows
     return (log_normal(z, mu, logvar) - torch.stack(log_joint) + math.log(len(z))).mean().item()
+
+
+def code_usage(mu: Tensor, logvar: Tensor, random: RowRandom) -> dict[str, float]:
+    """`active_units` and `mutual_information` of the posteriors of N examples, (N, D) each, with one draw from each."""
+    z = reparameterise(mu, logvar, random.normal(mu.shape[1]))
+    return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
 
 def with_free_bits(kl: Tensor, free_bits: float) -> Tensor:

@@ -14,6 +14,13 @@ def log_mean_exp(log_weights: Tensor) -> Tensor:
     return log_weights.logsumexp(0) - math.log(len(log_weights))
 
 
+def bound_of_draws(log_weights: Callable[[int], Tensor], num_samples: int) -> dict[str, Tensor]:
+    """The figure of `evaluate importance_samples=K`, {"negative_iw_bound_K": (B,)}; none where K is 0."""
+    if not num_samples:
+        return {}
+    return {f"negative_iw_bound_{num_samples}": -importance_weighted_bound(log_weights, num_samples)}
+
+
 def importance_weighted_bound(log_weights: Callable[[int], Tensor], num_samples: int) -> Tensor:
     """`log_mean_exp` of k = `num_samples` ratios p(x, z) / q(z | x) for each example, (B,).
 
