@@ -25,7 +25,7 @@ def main(folders: list[Path], target: Path) -> None:
         left, top = GAP + number % ABREAST * width, number // ABREAST * height
         draw.text((left, top + TITLE // 2), folder.name, "black", font=ImageFont.load_default(size=18), anchor="lm")
         picture.paste(image, (left, top + TITLE))
-    picture.save(target, optimize=True)
+    picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
 def panel(folder: Path) -> Image.Image:
