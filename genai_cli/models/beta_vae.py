@@ -21,6 +21,7 @@ from genai_cli.nn.gaussians import (
     log_normal,
     log_standard_normal,
     reparameterise,
+    risen,
     standard_kl_per_coordinate,
     with_free_bits,
 )
@@ -81,7 +82,7 @@ class BetaVAE(GenerativeModel):
             self.discriminator = mlp([latent_dim, *[critic_width] * 5, 1], lambda: nn.LeakyReLU(0.2))
 
     def train_step(self, step: Step) -> None:
-        share = min(1.0, (step.number + 1) / self.beta_warmup) if self.beta_warmup else 1.0
+        share = risen(step.number, self.beta_warmup)
         step.minimize("model", partial(self.loss, beta=share * self.beta))
         if self.discriminator is not None:
             step.minimize("discriminator", self.discriminator_loss)

@@ -20,6 +20,7 @@ from genai_cli.nn.gaussians import (
     log_normal,
     log_standard_normal,
     reparameterise,
+    risen,
     standard_kl_per_coordinate,
     with_free_bits,
 )
@@ -77,7 +78,7 @@ class CVAE(GenerativeModel):
         self.decoder = build_decoder(spec, self.latent_dim, self.likelihood.num_outputs, **size)
 
     def train_step(self, step: Step) -> None:
-        share = min(1.0, (step.number + 1) / self.beta_warmup) if self.beta_warmup else 1.0
+        share = risen(step.number, self.beta_warmup)
         step.minimize("model", partial(self.loss, beta=share * self.beta))
 
     def loss(self, batch: Batch, *, beta: float | None = None) -> tuple[Tensor, Metrics]:

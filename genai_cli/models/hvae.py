@@ -17,7 +17,7 @@ from torch import Tensor
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.conv import doubling
-from genai_cli.nn.gaussians import active_units, kl_per_coordinate, log_normal, with_free_bits
+from genai_cli.nn.gaussians import active_units, kl_per_coordinate, log_normal, risen, with_free_bits
 from genai_cli.nn.hierarchy import BottomUp, LatentMap, Noise, TopDown
 from genai_cli.nn.importance import bound_of_draws
 from genai_cli.nn.likelihoods import build_likelihood
@@ -69,7 +69,7 @@ class HierarchicalVAE(GenerativeModel):
         self.head = doubling(width, self.likelihood.num_outputs // height**2)
 
     def train_step(self, step: Step) -> None:
-        step.minimize("model", partial(self.loss, warmth=min(1.0, (step.number + 1) / max(1, self.beta_warmup))))
+        step.minimize("model", partial(self.loss, warmth=risen(step.number, self.beta_warmup)))
 
     def loss(self, batch: Batch, *, warmth: float = 1.0) -> tuple[Tensor, Metrics]:
         reconstruction, kl_maps = self.bound(batch)

@@ -19,6 +19,7 @@ from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.gaussians import (
     kl_per_coordinate,
     reparameterise,
+    risen,
     with_free_bits,
 )
 from genai_cli.nn.next_token import IGNORED, masked_targets
@@ -67,7 +68,7 @@ class TextVAE(GenerativeModel):
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
 
     def train_step(self, step: Step) -> None:
-        share = min(1.0, (step.number + 1) / self.beta_warmup) if self.beta_warmup else 1.0
+        share = risen(step.number, self.beta_warmup)
         step.minimize("model", partial(self.loss, beta=share))
 
     def loss(self, batch: Batch, *, beta: float = 1.0) -> tuple[Tensor, Metrics]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.base import GenerativeModel, Metrics, Step
 from genai_cli.nn.coders import build_decoder, build_encoder
-from genai_cli.nn.gaussians import log_normal, reparameterise, with_free_bits
+from genai_cli.nn.gaussians import log_normal, reparameterise, risen, with_free_bits
 from genai_cli.nn.importance import bound_of_draws
 from genai_cli.nn.likelihoods import build_likelihood
 from genai_cli.nn.random import RowRandom
@@ -72,7 +72,7 @@ class VampVAE(GenerativeModel):
         self.register_buffer("is_begun", torch.tensor(False))
 
     def train_step(self, step: Step) -> None:
-        share = min(1.0, (step.number + 1) / max(1, self.beta_warmup))
+        share = risen(step.number, self.beta_warmup)
         step.minimize("model", partial(self.loss, beta=share * self.beta))
 
     def loss(self, batch: Batch, *, beta: float | None = None) -> tuple[Tensor, Metrics]:

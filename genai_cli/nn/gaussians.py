@@ -75,6 +75,11 @@ def code_usage(mu: Tensor, logvar: Tensor, random: RowRandom) -> dict[str, float
     return {"active_units": active_units(mu), "mutual_information": mutual_information(z, mu, logvar)}
 
 
+def risen(step: int, warmup: int) -> float:
+    """The share of a KL term's weight that counts in step number `step`: all of it from the end of a warm-up on."""
+    return min(1.0, (step + 1) / max(1, warmup))
+
+
 def with_free_bits(kl: Tensor, free_bits: float) -> Tensor:
     """sum_d max(free_bits, mean over the batch of kl[:, d]), a scalar, for `kl` (B, D).
 
