@@ -21,6 +21,13 @@ def test_a_tone_is_loudest_in_the_band_of_its_frequency():
         assert means.argmax() == filters[:, round(frequency / RATE * 512)].argmax()
 
 
+def test_bands_are_evenly_spaced_in_mels():
+    """4,000 Hz are 2,146 mels, and half as many are 1,114 Hz: half of the bands lie below it, not a quarter."""
+    loudest = mel_bands(4096, RATE).argmax(1) * RATE / 4096
+    assert (loudest < 1114).sum() == NUM_BANDS / 2
+    assert loudest[-1] - loudest[-2] > 3 * (loudest[1] - loudest[0])
+
+
 def test_phase_and_sign_are_not_heard():
     features = spectral_features(torch.cat([tone(440), tone(440, phase=1.0), -tone(440), tone(466)]), RATE)
     torch.testing.assert_close(features[2], features[0])

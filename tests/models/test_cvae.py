@@ -81,3 +81,10 @@ def test_many_draws_tighten_the_bound():
     torch.manual_seed(0)
     figures = CVAE(IMAGES, style_dim=2, width=16).evaluate(batch(600), importance_samples=50)
     assert figures["negative_iw_bound_50"].mean() < figures["negative_elbo"].mean()
+
+
+@pytest.mark.parametrize(("backbone", "expected"), [("mlp", 4), ("conv", 32), ("auto", 32)])
+def test_convolutions_tell_the_code_more_than_they_have_channels(backbone, expected):
+    spec = Spec("image", (1, 16, 16), (-1.0, 1.0), classes=("even", "odd"))
+    model = CVAE(spec, style_dim=2, width=4, backbone=backbone)
+    assert model.features(torch.zeros(3, 256)).shape == (3, expected)

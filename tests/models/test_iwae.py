@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from genai_cli.data.base import Batch, Spec
 from genai_cli.models.iwae import IWAE
+from genai_cli.nn.importance import DrawScale
 from genai_cli.nn.random import BatchRandom, SampleRandom
 
 IMAGES = Spec("image", (1, 4, 4), value_range=(-1.0, 1.0))
@@ -88,6 +89,20 @@ def test_the_doubly_reparameterised_gradient_has_the_mean_of_the_standard_one(lo
             assert (one - other).norm() < 0.08 * one.norm() + 2e-3, name
         else:
             torch.testing.assert_close(one, other, msg=name)
+
+
+@pytest.mark.parametrize("lower_dim", [None, 3])
+def test_the_doubly_reparameterised_gradient_squares_the_weights(lower_dim):
+    """Eq. 8: sum_i w~_i^2 d log w_i / dh_i dh_i / dphi, of both layers alike. With a scale of 1 the rest stands alone."""
+    model = build(k=4, lower_dim=lower_dim, gradient="doubly")
+    encoders = [weight for name, weight in model.named_parameters() if "encoder" in name]
+    scale = DrawScale()
+    log_weights = model.log_weights(batch(), 4, scale)
+    scale.weights = torch.ones_like(log_weights)
+    shares = log_weights.softmax(0).detach()
+    expected = torch.autograd.grad(-(shares.square() * log_weights).sum(0).mean(), encoders)
+    for value, other in zip(torch.autograd.grad(model.loss(batch())[0], encoders), expected, strict=True):
+        torch.testing.assert_close(value, other)
 
 
 def test_the_doubly_reparameterised_gradient_of_many_draws_is_less_noisy():
