@@ -93,7 +93,7 @@ def test_the_doubly_reparameterised_gradient_has_the_mean_of_the_standard_one(lo
 
 @pytest.mark.parametrize("lower_dim", [None, 3])
 def test_the_doubly_reparameterised_gradient_squares_the_weights(lower_dim):
-    """Eq. 8: sum_i w~_i^2 d log w_i / dh_i dh_i / dphi, of both layers alike. With a scale of 1 the rest stands alone."""
+    """Eq. 8: sum_i w~_i^2 d log w_i / dh_i dh_i / dphi, in both layers. A scale of 1 leaves the rest."""
     model = build(k=4, lower_dim=lower_dim, gradient="doubly")
     encoders = [weight for name, weight in model.named_parameters() if "encoder" in name]
     scale = DrawScale()
